@@ -1,0 +1,44 @@
+# Every target installs what it needs first; nothing is downloaded later than that.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help setup run test lint type bench proto render clean
+
+help:            ## Show the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Install Sluice, Envoy and the development tools into .venv
+
+$(STAMP): pyproject.toml requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the tested versions into $(VENV) (about half a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock --no-deps
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(STAMP)
+
+run: setup       ## Start the quickstart gateway on http://127.0.0.1:10000 and send it a few requests
+	@$(BIN)/python -m bench.quickstart
+
+test: setup      ## Run all tests, on a real Envoy where it matters
+	@$(BIN)/python -m pytest
+
+lint: setup      ## Style, unused code, direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+type: setup      ## Strict type checking
+	@$(BIN)/mypy
+
+bench: setup     ## Compare the filter with an empty one, side by side, on a real Envoy
+	@$(BIN)/python -m bench.filter
+
+render: setup    ## Write the Envoy examples in envoy/ and the generated reference in docs/
+	@$(BIN)/python -m extproc.render.examples envoy
+	@$(BIN)/python -m extproc.resources.schema docs/reference.md
+
+clean:           ## Remove what setup made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Usage of every exchange, settled exactly once."""

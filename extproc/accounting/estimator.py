@@ -1,0 +1,121 @@
+"""Tokens from bytes: a ratio per model, learned from the answers that did report usage.
+
+Pure: no clock, no I/O. Prompt and completion have a ratio each, since templates, tool schemas and hidden reasoning make
+them differ. The ratio is a decayed ratio of sums, tokens over bytes, so that an answer counts by its size:
+
+    q = T / B                        tokens per byte
+    s = min(1, SAMPLE_BYTES / b)     one huge prompt (an image, a book) weighs no more than SAMPLE_BYTES
+    t' = min(max(t, q*b / OUTLIER), q*b * OUTLIER)
+    T <- DECAY*T + s*t'
+    B <- DECAY*B + s*b
+
+A one-word answer says little about a tokenizer and weighs little; an absurd usage block moves the ratio by a bounded
+step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+from extproc.payload.usage import Usage
+
+BYTES_PER_TOKEN = 4.0
+"""Before anything is learned: English text in current vocabularies, and close to Chinese in UTF-8 (3 bytes a character,
+0.6 to 0.8 tokens)."""
+PRIOR_BYTES = 256.0
+"""Weight of that starting value: one short chat outweighs it."""
+SAMPLE_BYTES = 16_384.0
+"""Most that one answer can weigh."""
+DECAY = 0.98
+"""Memory of about 50 answers."""
+OUTLIER = 4.0
+"""One answer may report at most this many times more, or fewer, tokens than expected."""
+MAX_MODELS = 1024
+MAX_NAME = 128
+
+
+class Ratio:
+    """Tokens per byte of one model in one direction."""
+
+    __slots__ = ("_bytes", "_tokens")
+
+    def __init__(self) -> None:
+        self._bytes = PRIOR_BYTES
+        self._tokens = PRIOR_BYTES / BYTES_PER_TOKEN
+
+    def learn(self, size: int, tokens: int) -> None:
+        """Take one observation in. A direction without bytes or tokens teaches nothing."""
+        if size <= 0 or tokens <= 0:
+            return
+        expected = self._tokens / self._bytes * size
+        tokens_used = min(max(tokens, expected / OUTLIER), expected * OUTLIER)
+        scale = min(1.0, SAMPLE_BYTES / size)
+        self._tokens = DECAY * self._tokens + scale * tokens_used
+        self._bytes = DECAY * self._bytes + scale * size
+
+    def tokens(self, size: int) -> int:
+        """Expected tokens, rounded up, so that anything there is counts as at least one."""
+        return math.ceil(self._tokens / self._bytes * size) if size > 0 else 0
+
+    def __repr__(self) -> str:
+        return f"<Ratio {self._bytes / self._tokens:.3f} bytes per token>"
+
+
+class _Model:
+    __slots__ = ("completion", "prompt")
+
+    def __init__(self) -> None:
+        self.prompt = Ratio()
+        self.completion = Ratio()
+
+
+_UNKNOWN = _Model()
+"""Stands for every model of which nothing was learned; never taught."""
+
+
+class Estimator:
+    """Ratios of the models seen last, at most `max_models`; the one unused longest is forgotten."""
+
+    def __init__(self, max_models: int = MAX_MODELS) -> None:
+        self._models: OrderedDict[str, _Model] = OrderedDict()
+        self._max_models = max_models
+
+    def learn(self, model: str, prompt_bytes: int, completion_bytes: int, usage: Usage) -> None:
+        """Take in an answer whose usage came from the model server."""
+        name = model[:MAX_NAME]
+        known = self._models.get(name)
+        if known is None:
+            known = self._models[name] = _Model()
+            if len(self._models) > self._max_models:
+                self._models.popitem(last=False)
+        else:
+            self._models.move_to_end(name)
+        known.prompt.learn(prompt_bytes, usage.prompt_tokens)
+        known.completion.learn(completion_bytes, usage.completion_tokens)
+
+    def estimate(self, model: str, prompt_bytes: int, completion_bytes: int) -> Usage:
+        """Usage of an answer that reported none. Cached and reasoning tokens cannot be told from sizes and stay 0."""
+        known = self._known(model)
+        return Usage(
+            prompt_tokens=known.prompt.tokens(prompt_bytes),
+            completion_tokens=known.completion.tokens(completion_bytes),
+        )
+
+    def prompt_tokens(self, model: str, prompt_bytes: int) -> int:
+        """Expected prompt tokens of a request that has not been answered yet."""
+        return self._known(model).prompt.tokens(prompt_bytes)
+
+    def _known(self, model: str) -> _Model:
+        name = model[:MAX_NAME]
+        known = self._models.get(name)
+        if known is None:
+            return _UNKNOWN
+        self._models.move_to_end(name)
+        return known
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __repr__(self) -> str:
+        return f"<Estimator of {len(self._models)} models, at most {self._max_models}>"

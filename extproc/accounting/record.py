@@ -1,0 +1,41 @@
+"""What is known of an exchange once it has ended: the input of metrics, ledger and audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from extproc.exchange.endings import Ending
+from extproc.payload.usage import Usage
+
+
+@dataclass(slots=True, kw_only=True)
+class ExchangeRecord:
+    """Times are seconds of one monotonic clock. Strings are empty where a fact never became known."""
+
+    operation: str = ""
+    """`chat_completions`, `embeddings`, …: an `Operation` value."""
+    host: str = ""
+    route: str = ""
+    """`ROUTE/RULE` as named in the resources."""
+    source: str = ""
+    target: str = ""
+    """`provider/NAME` or `pool/NAME`."""
+    requested_model: str = ""
+    target_model: str = ""
+    endpoint: str = ""
+    """Pool endpoint that served the request."""
+    stream: bool = False
+    status: int = 0
+    ending: Ending = Ending.CLIENT_GONE
+    usage: Usage | None = None
+    usage_estimated: bool = False
+    prompt_bytes: int = 0
+    """Bytes of the request that count as prompt."""
+    completion_bytes: int = 0
+    """Bytes of the answer that count as completion."""
+    started: float = 0.0
+    first_token: float | None = None
+    last_token: float | None = None
+    ended: float = 0.0
+    messages: int = 0
+    """ext_proc messages handled."""

@@ -1,0 +1,1 @@
+"""One HTTP request and its response as a state table: events in, actions out."""

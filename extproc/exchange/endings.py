@@ -1,0 +1,71 @@
+"""Every way an exchange can end, and the one table that maps each way to status, error type and message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+
+class Ending(StrEnum):
+    """How an exchange ended. The value is a stable code: `x-sluice-reason`, the error's `code`, a metric label."""
+
+    COMPLETED = "completed"
+    """The answer went through to its end, whatever its status."""
+    ANSWERED = "answered"
+    """Sluice itself answered as asked, such as the list of models."""
+    CLIENT_GONE = "client_gone"
+    """Envoy ended the stream before the answer did: the client left, or the upstream broke off."""
+    REPLIED_BY_ENVOY = "replied_by_envoy"
+    """Envoy answered in place of the destination: no connection, a timeout, a body over the limit."""
+
+    INVALID_BODY = "invalid_body"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
+    BODY_TOO_LARGE = "body_too_large"
+    NOT_JSON = "not_json"
+    ROUTE_NOT_FOUND = "route_not_found"
+    MODEL_NOT_FOUND = "model_not_found"
+    KEY_MISSING = "provider_key_missing"
+    NO_ENDPOINTS = "no_endpoints"
+    DRAINING = "draining"
+    INTERNAL = "internal_error"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """HTTP form of an ending in which Sluice answers instead of the destination."""
+
+    status: int
+    type: str
+    retry_after: int | None = None
+    """Seconds, for endings that pass by themselves."""
+
+
+REFUSALS: Mapping[Ending, Refusal] = {
+    Ending.INVALID_BODY: Refusal(400, "invalid_request_error"),
+    Ending.NOT_JSON: Refusal(415, "invalid_request_error"),
+    Ending.UNSUPPORTED_ENCODING: Refusal(415, "invalid_request_error"),
+    Ending.BODY_TOO_LARGE: Refusal(413, "invalid_request_error"),
+    Ending.ROUTE_NOT_FOUND: Refusal(404, "invalid_request_error"),
+    Ending.MODEL_NOT_FOUND: Refusal(404, "invalid_request_error"),
+    Ending.KEY_MISSING: Refusal(503, "server_error"),
+    Ending.NO_ENDPOINTS: Refusal(503, "server_error", retry_after=1),
+    Ending.DRAINING: Refusal(503, "server_error", retry_after=1),
+    Ending.INTERNAL: Refusal(500, "server_error"),
+}
+
+
+class _ErrorObject(msgspec.Struct, frozen=True):
+    message: str
+    type: str
+    code: str
+    param: str | None
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    error: _ErrorObject
+
+
+def error_body(ending: Ending, message: str, *, code: str | None = None, param: str | None = None) -> bytes:
+    """OpenAI's error object as JSON. `code` refines the ending's own code, such as `duplicate_key`."""
+    return msgspec.json.encode(_ErrorBody(_ErrorObject(message, REFUSALS[ending].type, code or ending.value, param)))

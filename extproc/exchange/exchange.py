@@ -1,0 +1,197 @@
+"""One HTTP request and its response as a state table.
+
+The driver feeds in what Envoy reports and the decision that the steps made; every method checks the table, changes the
+state and returns the reply. Nothing here awaits, logs or reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from extproc.exchange.endings import Ending
+from extproc.exchange.response import ResponseBody, open_response
+from extproc.exchange.values import UNCHANGED, Answer, BodyMode, BodyReply, Decision, Headers, HeadersReply
+from extproc.payload.usage import Usage
+
+REASON_HEADER = "x-sluice-reason"
+"""Marks replies that Sluice or Envoy gave in place of the destination."""
+
+
+class Phase(Enum):
+    """What the exchange waits for."""
+
+    REQUEST_HEADERS = auto()
+    REQUEST_BODY = auto()
+    DECISION = auto()
+    RESPONSE_HEADERS = auto()
+    RESPONSE_BODY = auto()
+    UNREAD = auto()
+    """The answer flows past the filter; only its end is of interest."""
+    ENDED = auto()
+
+
+class Event(Enum):
+    """What can happen."""
+
+    REQUEST_HEADERS = auto()
+    REQUEST_HEADERS_ONLY = auto()
+    REQUEST_BODY = auto()
+    DECIDED = auto()
+    ANSWERED = auto()
+    RESPONSE_HEADERS = auto()
+    RESPONSE_HEADERS_ONLY = auto()
+    RESPONSE_UNREAD = auto()
+    RESPONSE_CHUNK = auto()
+    RESPONSE_END = auto()
+    CLOSED = auto()
+
+
+TRANSITIONS: Mapping[Phase, Mapping[Event, Phase]] = {
+    Phase.REQUEST_HEADERS: {
+        Event.REQUEST_HEADERS: Phase.REQUEST_BODY,
+        Event.REQUEST_HEADERS_ONLY: Phase.DECISION,
+        Event.CLOSED: Phase.ENDED,
+    },
+    Phase.REQUEST_BODY: {
+        Event.REQUEST_BODY: Phase.DECISION,
+        Event.ANSWERED: Phase.ENDED,  # refused by its headers alone
+        # Envoy's own reply, such as 413, comes through the response phases without a decision.
+        Event.RESPONSE_HEADERS_ONLY: Phase.ENDED,
+        Event.RESPONSE_UNREAD: Phase.UNREAD,
+        Event.CLOSED: Phase.ENDED,
+    },
+    Phase.DECISION: {
+        Event.DECIDED: Phase.RESPONSE_HEADERS,
+        Event.ANSWERED: Phase.ENDED,
+        Event.CLOSED: Phase.ENDED,
+    },
+    Phase.RESPONSE_HEADERS: {
+        Event.RESPONSE_HEADERS: Phase.RESPONSE_BODY,
+        Event.RESPONSE_HEADERS_ONLY: Phase.ENDED,
+        Event.RESPONSE_UNREAD: Phase.UNREAD,
+        Event.CLOSED: Phase.ENDED,
+    },
+    Phase.RESPONSE_BODY: {
+        Event.RESPONSE_CHUNK: Phase.RESPONSE_BODY,
+        Event.RESPONSE_END: Phase.ENDED,
+        Event.CLOSED: Phase.ENDED,
+    },
+    Phase.UNREAD: {Event.CLOSED: Phase.ENDED},
+    Phase.ENDED: {Event.CLOSED: Phase.ENDED},
+}
+
+
+class UnexpectedEventError(Exception):
+    """The other side sent something that has no place in this phase. The exchange is unchanged."""
+
+
+class Exchange:
+    """State of one exchange. Times are seconds of the caller's clock."""
+
+    __slots__ = (
+        "_body",
+        "_decision",
+        "_mode",
+        "_response_limit",
+        "ending",
+        "first_token",
+        "last_token",
+        "phase",
+        "status",
+    )
+
+    def __init__(self, response_limit: int) -> None:
+        """`response_limit`: bytes of a JSON answer that may be held for editing."""
+        self.phase = Phase.REQUEST_HEADERS
+        self.ending: Ending | None = None
+        self.status = 0
+        self.first_token: float | None = None
+        self.last_token: float | None = None
+        self._decision: Decision | None = None
+        self._body: ResponseBody | None = None
+        self._mode = BodyMode.NONE
+        self._response_limit = response_limit
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.phase.name} ending={self.ending} status={self.status}>"
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the answer reported so far."""
+        return self._body.usage if self._body else None
+
+    @property
+    def completion_bytes(self) -> int:
+        """Bytes of the answer seen so far that count as completion."""
+        return self._body.completion_bytes if self._body else 0
+
+    def request_headers(self, *, end: bool) -> None:
+        """The request's headers are in; `end`: no body follows."""
+        self._advance(Event.REQUEST_HEADERS_ONLY if end else Event.REQUEST_HEADERS)
+
+    def request_body(self) -> None:
+        """The whole request body is in."""
+        self._advance(Event.REQUEST_BODY)
+
+    def decided(self, decision: Decision) -> None:
+        """The request goes on as decided."""
+        self._advance(Event.DECIDED)
+        self._decision = decision
+
+    def answered(self, answer: Answer) -> None:
+        """The exchange ends with Sluice's own answer."""
+        self._advance(Event.ANSWERED)
+        self.ending = answer.ending
+        self.status = answer.status
+
+    def response_headers(self, headers: Headers, *, end: bool) -> HeadersReply:
+        """The answer begins; `end`: it has no body."""
+        by_envoy = self._decision is None or REASON_HEADER in headers
+        body, mode, reply = None, BodyMode.NONE, HeadersReply()
+        if self._decision is not None and not by_envoy:
+            body, mode, reply = open_response(self._decision.plan, headers, self._response_limit)
+        if end:
+            self._advance(Event.RESPONSE_HEADERS_ONLY)
+        else:
+            self._advance(Event.RESPONSE_UNREAD if mode is BodyMode.NONE else Event.RESPONSE_HEADERS)
+            self._body, self._mode = body, mode
+        self.status = int(headers.get(":status", b"0"))
+        if by_envoy:
+            self.ending = Ending.REPLIED_BY_ENVOY
+        elif self.phase is not Phase.RESPONSE_BODY:
+            self.ending = Ending.COMPLETED
+        return reply
+
+    def response_body(self, chunk: bytes, *, end: bool, now: float) -> BodyReply:
+        """A piece of the answer; `end`: the last one."""
+        end = end or self._mode is BodyMode.BUFFERED  # before trailers, Envoy marks even a whole body as unfinished
+        self._advance(Event.RESPONSE_END if end else Event.RESPONSE_CHUNK)
+        if chunk:
+            if self.first_token is None:
+                self.first_token = now
+            self.last_token = now
+        if end:
+            self.ending = Ending.COMPLETED
+        return UNCHANGED if self._body is None else self._body.feed(chunk, end=end)
+
+    def response_trailers(self) -> None:
+        """Trailers follow the last piece of a streamed answer, which was not marked as such."""
+        self._advance(Event.RESPONSE_END)
+        self.ending = Ending.COMPLETED
+        if self._body is not None:
+            self._body.abandon()
+
+    def closed(self) -> None:
+        """Envoy closed the stream: the exchange is over, whatever it waited for."""
+        self._advance(Event.CLOSED)
+        if self.ending is None:
+            self.ending = Ending.CLIENT_GONE
+            if self._body is not None:
+                self._body.abandon()
+
+    def _advance(self, event: Event) -> None:
+        try:
+            self.phase = TRANSITIONS[self.phase][event]
+        except KeyError:
+            raise UnexpectedEventError(f"{event.name} while waiting for {self.phase.name}") from None

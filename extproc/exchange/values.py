@@ -1,0 +1,82 @@
+"""What goes into and comes out of an exchange: plain values, no protocol buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+import msgspec
+
+from extproc.exchange.endings import Ending
+
+Headers = Mapping[str, bytes]
+"""Lower-case name to value; several lines of one name are joined with a comma."""
+HeaderList = tuple[tuple[str, bytes], ...]
+Metadata = Mapping[str, Mapping[str, str | float | bool]]
+"""Dynamic metadata: namespace, key, value."""
+
+
+class BodyMode(Enum):
+    """How Envoy is asked to send a response body."""
+
+    NONE = auto()
+    BUFFERED = auto()
+    STREAMED = auto()
+
+
+class ResponsePlan(msgspec.Struct, frozen=True):
+    """What the answer to one request needs. Decided with the request, carried out when the answer comes."""
+
+    count: bool = True
+    """Read usage from the answer."""
+    model: str | None = None
+    """Name to put in place of the model in the answer."""
+    strip_usage: bool = False
+    """Take the usage chunk out again, because the client did not ask for it."""
+    set_headers: HeaderList = ()
+    remove_headers: tuple[str, ...] = ()
+    """Lower-case names; a trailing `*` stands for every name with that prefix."""
+
+    @property
+    def edits_body(self) -> bool:
+        return self.model is not None or self.strip_usage
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The request goes on to its destination, changed like this."""
+
+    metadata: Metadata
+    set_headers: HeaderList = ()
+    remove_headers: tuple[str, ...] = ()
+    body: bytes | None = None
+    """None leaves the body as it came."""
+    plan: ResponsePlan = ResponsePlan()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Sluice answers in place of a destination: a refusal, or something it knows by itself."""
+
+    ending: Ending
+    status: int
+    body: bytes
+    headers: HeaderList = ()
+
+
+class HeadersReply(msgspec.Struct, frozen=True):
+    """Reply to the response headers."""
+
+    mode: BodyMode = BodyMode.NONE
+    set_headers: HeaderList = ()
+    remove_headers: tuple[str, ...] = ()
+
+
+class BodyReply(msgspec.Struct, frozen=True):
+    """Reply to a piece of the response body."""
+
+    body: bytes | None = None
+    """None lets the piece through as it came."""
+    set_headers: HeaderList = ()
+    """Only of use where the whole body is buffered."""
+
+
+UNCHANGED = BodyReply()

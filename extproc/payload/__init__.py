@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: OpenAI-style JSON, SSE, usage, key-level edits, content encodings."""

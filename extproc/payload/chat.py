@@ -1,0 +1,210 @@
+"""What a request in the shape of OpenAI's API says: the operation, its required fields, its prompt."""
+
+import re
+from enum import StrEnum
+
+import msgspec
+
+from extproc.payload.document import Document, refusal
+from extproc.payload.errors import PayloadError
+
+
+class Operation(StrEnum):
+    """What a path asks for."""
+
+    CHAT_COMPLETIONS = "chat_completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    MODELS = "models"
+    OTHER = "other"
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str
+    content: str | list[msgspec.Raw] | None = None
+
+
+class _Role(msgspec.Struct, gc=False):
+    role: str
+
+
+_messages = msgspec.json.Decoder(list[_Message]).decode
+_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_role = msgspec.json.Decoder(_Role).decode
+_encode = msgspec.json.encode
+
+_LAST_SEGMENTS = {
+    "completions": Operation.COMPLETIONS,
+    "embeddings": Operation.EMBEDDINGS,
+    "responses": Operation.RESPONSES,
+    "models": Operation.MODELS,
+}
+_REQUIRED = {
+    Operation.COMPLETIONS: "prompt",
+    Operation.EMBEDDINGS: "input",
+    Operation.RESPONSES: "input",
+}
+_PROMPT_KEYS = ("messages", "prompt", "input", "tools", "functions", "system", "instructions")
+
+_ARRAY_START = re.compile(rb"[ \t\n\r]*\[[ \t\n\r]*")
+_NEXT_ELEMENT = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
+_AT = re.compile(r" - at `\$(?:\[(\d+)\])?(?:\.(\w+))?")
+
+_MEDIA = re.compile(rb':|"[ \t\n\r]*:[ \t\n\r]*"')  # what follows `"data` in a data URL, and in a field of that name
+_LONG_DATA = 256  # bytes; a shorter `data` value counts as text
+_MOST_DATA = 4096  # `data` strings looked at per field; further ones count as text, which bounds the work
+_PART_BREAK = "\n\n"
+
+
+def operation_of(path: str) -> Operation:
+    """The operation of a request path, query included or not, whatever prefix the provider puts before it."""
+    if "?" in path:
+        path = path[: path.index("?")]
+    operation = _LAST_SEGMENTS.get(path[path.rfind("/") + 1 :])
+    if operation is Operation.COMPLETIONS and path.endswith("/chat/completions"):
+        return Operation.CHAT_COMPLETIONS
+    if operation is None:
+        # OpenAI's own /v1/threads/{id}/messages is another thing than Anthropic's /v1/messages
+        return Operation.MESSAGES if path.endswith("/v1/messages") else Operation.OTHER
+    return operation
+
+
+def check_request(operation: Operation, document: Document) -> None:
+    """Refuse a body that lacks what the operation needs.
+
+    Raises PayloadError with code `missing_field` or `wrong_type` and the field in `param`.
+    """
+    if operation is Operation.CHAT_COMPLETIONS:
+        _check_messages(document)
+        return
+    key = _REQUIRED.get(operation)
+    if key is None:
+        return
+    raw = document.raw(key)
+    if raw is None or (len(raw) == 4 and bytes(raw) == b"null"):
+        raise PayloadError(f"'{key}' is required", "missing_field", key)
+
+
+def _check_messages(document: Document) -> None:
+    raw = document.raw("messages")
+    if raw is None:
+        raise PayloadError("'messages' is required", "missing_field", "messages")
+    try:
+        messages = _messages(raw)
+    except msgspec.ValidationError as error:
+        raise _wrong_message(str(error)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise refusal(document.body, error) from None
+    if not messages:
+        raise PayloadError("'messages' must not be empty", "missing_field", "messages")
+
+
+def _wrong_message(text: str) -> PayloadError:
+    """msgspec says "Expected `str`, got `int` - at `$[2].role`"; the client reads `messages[2].role`."""
+    index, field = found.groups() if (found := _AT.search(text)) else (None, None)
+    if index is None:
+        return PayloadError("'messages' must be an array of objects", "wrong_type", "messages")
+    if field is None:
+        if "missing required field" in text:
+            param = f"messages[{index}].role"
+            return PayloadError(f"'{param}' is required", "missing_field", param)
+        param = f"messages[{index}]"
+        return PayloadError(f"'{param}' must be an object", "wrong_type", param)
+    param = f"messages[{index}].{field}"
+    expected = "a string" if field == "role" else "a string, an array of parts or null"
+    return PayloadError(f"'{param}' must be {expected}", "wrong_type", param)
+
+
+def with_system_prompt(messages_raw: bytes, prepend: str | None, append: str | None) -> bytes:
+    """The messages array with text put before and after the content of its first system or developer message.
+
+    Without such a message a new system message comes first. The texts and the content are parted by an empty line. All
+    other bytes stay. Raises PayloadError where the array or that message is not what `check_request` accepts.
+    """
+    if not prepend and not append:
+        return messages_raw
+    try:
+        elements = _elements(messages_raw)
+        index = next((i for i, raw in enumerate(elements) if _role(raw).role in ("system", "developer")), None)
+    except msgspec.ValidationError as error:
+        raise _wrong_message(str(error)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise refusal(messages_raw, error) from None
+    opening = _ARRAY_START.match(messages_raw)
+    at = opening.end() if opening else 0
+    if index is None:
+        message = b'{"role":"system","content":' + with_text_around(None, prepend, append) + b"}"
+        return messages_raw[:at] + message + (b"," if elements else b"") + messages_raw[at:]
+    for raw in elements[:index]:
+        comma = _NEXT_ELEMENT.match(messages_raw, at + len(raw))
+        at = comma.end() if comma else at
+    message = bytes(elements[index])
+    document = Document.parse(message)
+    edited = document.edit({"content": with_text_around(document.get("content"), prepend, append)})
+    return messages_raw[:at] + edited + messages_raw[at + len(message) :]
+
+
+def with_text_around(content_raw: bytes | None, prepend: str | None, append: str | None) -> bytes:
+    """Encoded content (a string, an array of parts, null or absent) with text before and after it.
+
+    Also fits Anthropic's `system` and the `instructions` of the responses API. The bytes of the content itself stay.
+    Raises PayloadError `wrong_type` for anything else.
+    """
+    kind = content_raw[:1] if content_raw else b"n"
+    if kind == b"n" or content_raw is None or content_raw == b'""':
+        return _encode(_PART_BREAK.join(filter(None, (prepend, append))))
+    if kind == b'"':
+        before = _encode(prepend + _PART_BREAK)[1:-1] if prepend else b""
+        after = _encode(_PART_BREAK + append)[1:-1] if append else b""
+        return b'"' + before + content_raw[1:-1] + after + b'"'
+    if kind != b"[":
+        raise PayloadError("the system message's content must be a string or an array", "wrong_type", "messages")
+    inner = content_raw[1:-1]
+    parts = (_text_part(prepend), b"" if inner.isspace() else inner, _text_part(append))
+    return b"[" + b",".join(filter(None, parts)) + b"]"
+
+
+def _text_part(text: str | None) -> bytes:
+    return b'{"type":"text","text":' + _encode(text) + b"}" if text else b""
+
+
+def prompt_size(operation: Operation, document: Document) -> int:
+    """Bytes of encoded JSON that will be tokenised: messages, prompt, input, tools, instructions.
+
+    Base64 media (`"data:…"` URLs and `"data"` fields) does not count, as its tokens have nothing to do with its bytes.
+    """
+    if operation is Operation.MODELS:
+        return 0
+    size = 0
+    for key in _PROMPT_KEYS:
+        raw = document.raw(key)
+        if raw is not None:
+            size += len(raw)
+            if len(raw) > _LONG_DATA:
+                size -= _media_size(document, key)
+    return size
+
+
+def _media_size(document: Document, key: str) -> int:
+    body = document.body
+    span = document.span(key)
+    if span is None:
+        return 0
+    _, at, end = span
+    size = 0
+    for _ in range(_MOST_DATA):
+        at = body.find(b'"data', at, end)
+        if at < 0:
+            break
+        start = at + 5
+        if opening := _MEDIA.match(body, start):
+            start = opening.end()
+            stop = body.find(b'"', start, end)
+            # Base64 holds no blank; text that only pretends to be media is counted.
+            if stop - start >= _LONG_DATA and body.find(b" ", start, stop) < 0:
+                size += stop - start
+                start = stop + 1
+        at = start
+    return size

@@ -1,0 +1,213 @@
+"""Answers that must be changed on the way back: the model's name restored, the extra usage event taken out."""
+
+import msgspec
+
+from extproc.payload.document import Document
+from extproc.payload.errors import PayloadError
+from extproc.payload.sse import Fragment, SSESplitter, data_spans, event_data
+from extproc.payload.stream_usage import MAX_JSON, USAGE_STATED, AnswerKind, StreamUsage
+from extproc.payload.usage import Usage
+
+_LONGEST_LEARNED = 4096  # bytes of a frame's beginning or end that are remembered
+_OBJECT_STARTS = (b"data: {", b"data:{")
+
+
+class StreamEditor:
+    """Edits the chunks of one answer, uncompressed, cut anywhere; the joined output does not depend on the cuts.
+
+    `model` goes wherever the provider states its own: the top-level `model`, and `model` inside a top-level `response`
+    (responses API) or `message` (Anthropic). With `strip_usage`, an event whose `choices` are empty and whose usage is
+    stated disappears: it exists only because usage was asked for on the client's behalf; a last content event with
+    usage stays as it is. All other bytes stay, also of frames that are not JSON.
+
+    Held back is at most the unfinished frame (1 MiB; a longer one passes unedited), or all of a JSON answer up to
+    `max_json`, over which it passes unedited. Usage is read along the way from what the provider sent.
+    """
+
+    __slots__ = ("_held", "_max_json", "_meter", "_model", "_splitter", "_strip", "_template")
+
+    def __init__(self, model: str | None, strip_usage: bool, max_json: int = MAX_JSON) -> None:
+        self._model = None if model is None else msgspec.json.encode(model)
+        self._strip = strip_usage
+        self._max_json = max_json
+        self._meter = StreamUsage(max_json)
+        self._splitter = SSESplitter()
+        self._held: list[bytes] | None = []  # before the kind is known, and a JSON answer; None once it passes unedited
+        self._template = _Template(b"", b"", b"", b"")
+
+    def __repr__(self) -> str:
+        return f"StreamEditor(model={self._model!r}, strip_usage={self._strip}, {self._meter!r})"
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._meter.usage
+
+    @property
+    def events(self) -> int:
+        return self._meter.events
+
+    @property
+    def completion_bytes(self) -> int:
+        """Bytes the provider sent so far, as `StreamUsage` counts them."""
+        return self._meter.completion_bytes
+
+    def feed(self, chunk: bytes) -> bytes | None:
+        """None where the chunk passes unchanged and nothing is held, otherwise what goes out in its place."""
+        meter = self._meter
+        meter.feed(chunk)
+        if self._held is not None:
+            self._held.append(chunk)
+            if meter.kind is AnswerKind.UNDECIDED:
+                return b""
+            if meter.kind is AnswerKind.JSON and self._model is not None and meter.completion_bytes <= self._max_json:
+                return b""
+            whole = self._let_go()
+            out = self._edit_events(whole) if meter.kind is AnswerKind.EVENTS else None
+            return whole if out is None and whole != chunk else out
+        return self._edit_events(chunk) if meter.kind is AnswerKind.EVENTS else None
+
+    def finish(self) -> bytes:
+        """What is still held, edited. The stream has ended, complete or not."""
+        self._meter.finish()
+        if self._held is not None:
+            body = self._let_go()
+            return body if self._model is None else _edit_answer(body, self._model)
+        rest = self._splitter.flush()
+        return self._edit(rest) if rest else rest
+
+    def _let_go(self) -> bytes:
+        whole = b"".join(self._held or ())
+        self._held = None
+        return whole
+
+    def _edit_events(self, chunk: bytes) -> bytes | None:
+        splitter = self._splitter
+        passing = splitter.idle
+        frames = splitter.feed(chunk)
+        edited = [self._edit(frame) for frame in frames]
+        if passing and splitter.idle and edited == frames:
+            return None
+        return b"".join(edited)
+
+    def _edit(self, frame: bytes) -> bytes:
+        """The frame as it goes out, b"" where it is taken out."""
+        if type(frame) is Fragment:
+            return frame
+        if self._strip and b'"usage"' in frame and USAGE_STATED.search(frame) and _only_usage(frame):
+            return b""
+        if self._model is None or b'"model"' not in frame:
+            return frame
+        return self._template.apply(frame) or self._edit_exactly(frame)
+
+    def _edit_exactly(self, frame: bytes) -> bytes:
+        spans = data_spans(frame)
+        if not spans or self._model is None:
+            return frame
+        lines = [frame[start:end] for start, end in spans]
+        try:
+            document = Document.parse(b"\n".join(lines), lone_surrogates=True)
+            edited = _restore(document, self._model)
+        except PayloadError:
+            return frame
+        if len(spans) == 1:
+            start, end = spans[0]
+            self._template = _learn(frame, start, document, self._model) or self._template
+            return frame[:start] + edited + frame[end:]
+        # A string holds no bare line feed, so the edit keeps the number of lines.
+        pieces: list[bytes] = []
+        at = 0
+        for (start, end), line in zip(spans, edited.split(b"\n"), strict=True):
+            pieces += (frame[at:start], line)
+            at = end
+        return b"".join((*pieces, frame[at:]))
+
+
+class _Template(msgspec.Struct, frozen=True, gc=False):
+    """How a provider's frames begin up to the model's name, and end from it on, each with its replacement.
+
+    The events of one answer repeat either the one or the other. A frame that begins or ends so has its top-level model
+    there: everything before (or behind) it is known, and a quote cannot be part of a string without a backslash.
+    """
+
+    head: bytes
+    new_head: bytes
+    tail: bytes
+    new_tail: bytes
+
+    def apply(self, frame: bytes) -> bytes | None:
+        """The edited frame, None where the template does not fit or where the frame names a second model."""
+        head = self.head
+        if head and frame.startswith(head):
+            if frame.find(b'"model"', len(head)) < 0:
+                return self.new_head + frame[len(head) :]
+            return None
+        tail = self.tail
+        if (
+            tail
+            and frame.endswith(tail)
+            and frame.startswith(_OBJECT_STARTS)
+            and frame.find(b"\n") == len(frame) - 2
+            and frame.find(b'"model"', 0, len(frame) - len(tail)) < 0
+        ):
+            return frame[: -len(tail)] + self.new_tail
+        return None
+
+
+def _learn(frame: bytes, data_start: int, document: Document, model: bytes) -> _Template | None:
+    span = document.span("model")
+    raw = document.get("model")
+    if span is None or raw is None or raw[:1] != b'"' or frame.count(b'"model"') != 1:
+        return None
+    key, start, end = (data_start + offset for offset in span)
+    head, new_head = frame[:end], frame[:start] + model
+    tail, new_tail = frame[key - 1 :], frame[key - 1 : start] + model + frame[end:]
+    if len(head) > _LONGEST_LEARNED:
+        head = b""
+    if len(tail) > _LONGEST_LEARNED:
+        tail = b""
+    return _Template(head, new_head, tail, new_tail)
+
+
+def _restore(document: Document, model: bytes) -> bytes:
+    """The document with every name of the provider's model replaced. Only strings are."""
+    changes: dict[str, bytes] = {}
+    named = document.get("model")
+    if named is not None and named[:1] == b'"':
+        changes["model"] = model
+    for key in ("response", "message"):
+        span = document.span(key)
+        if span is None or document.body[span[1] : span[1] + 1] != b"{":
+            continue
+        nested = Document.parse(document.body[span[1] : span[2]], lone_surrogates=True)
+        inner = nested.get("model")
+        if inner is not None and inner[:1] == b'"':
+            changes[key] = nested.edit({"model": model})
+    return document.edit(changes)
+
+
+def _only_usage(frame: bytes) -> bool:
+    data = event_data(frame)
+    if data is None:
+        return False
+    try:
+        document = Document.parse(data, lone_surrogates=True)
+    except PayloadError:
+        return False
+    choices, usage = document.get("choices"), document.get("usage")
+    if choices is None or usage is None or choices[:1] != b"[" or usage[:1] != b"{":
+        return False
+    return not choices[1:-1].strip()
+
+
+def edit_json_answer(body: bytes, model: str | None) -> bytes:
+    """A JSON answer with the model's name restored as `StreamEditor` does; anything else comes back as it is."""
+    return body if model is None else _edit_answer(body, msgspec.json.encode(model))
+
+
+def _edit_answer(body: bytes, model: bytes) -> bytes:
+    if b'"model"' not in body:
+        return body
+    try:
+        return _restore(Document.parse(body, lone_surrogates=True), model)
+    except PayloadError:
+        return body

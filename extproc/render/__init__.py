@@ -1,0 +1,1 @@
+"""Resources in, Envoy configuration out."""

@@ -1,0 +1,96 @@
+"""`Gateway`: where Envoy listens, what is logged and measured, and the limits of everything."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from extproc.resources.base import Duration, Metadata, Size, Spec
+from extproc.resources.provider import Port
+
+
+class Listener(Spec, frozen=True, kw_only=True):
+    """Envoy's address for clients."""
+
+    address: str = "127.0.0.1"
+    port: Port = 10000
+
+
+class Admin(Spec, frozen=True, kw_only=True):
+    """Sluice's own HTTP address: health, metrics, effective configuration."""
+
+    address: str = "127.0.0.1"
+    port: Port = 10001
+
+
+class Limits(Spec, frozen=True, kw_only=True):
+    """Sizes and times beyond which a request gets a clear error."""
+
+    request_body: Size = Size(32 * 2**20)
+    """Larger request bodies, and compressed ones that decode to more, get 413."""
+    response_body: Size = Size(32 * 2**20)
+    """A JSON answer that has to be edited is held up to this size; a larger one passes unedited."""
+    message_timeout: Duration = Duration(5)
+    """How long Envoy waits for the filter before a request counts as unprocessed."""
+    drain_timeout: Duration = Duration(30)
+    """How long running requests may take to finish after SIGTERM."""
+
+
+class AccessLog(Spec, frozen=True, kw_only=True):
+    """One JSON line per request, written by Envoy."""
+
+    path: str = "/dev/stdout"
+    fields: dict[str, str] = {}
+    """Field name to Envoy format string, added to the defaults; an empty string removes a default field."""
+    enabled: bool = True
+
+
+class Telemetry(Spec, frozen=True, kw_only=True):
+    source_header: str | None = None
+    """Request header whose value becomes the `source` label; without it, the name from `sources`."""
+    max_label_values: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    """Distinct values that a metric label may take; further ones are counted as `other`."""
+
+
+class Source(Spec, frozen=True, kw_only=True):
+    """Callers known by address. The first entry that fits names the caller."""
+
+    name: str
+    cidrs: list[str] = []
+    """Empty fits every caller: the last entry, or the only one of a sidecar."""
+    labels: dict[str, str] = {}
+    """What `sourceLabels` of a route match is compared with."""
+
+
+class JwtProvider(Spec, frozen=True, kw_only=True):
+    """Tokens that Envoy verifies; routes can match on their claims."""
+
+    name: str
+    issuer: str
+    jwks: str
+    """The key set as JSON, or `file:PATH` (relative to the manifest)."""
+    audiences: list[str] = []
+    required: bool = False
+    """`true` refuses requests without a valid token (401)."""
+
+
+class GatewaySpec(Spec, frozen=True, kw_only=True):
+    listener: Listener = field(default_factory=Listener)
+    admin: Admin = field(default_factory=Admin)
+    limits: Limits = field(default_factory=Limits)
+    access_log: AccessLog = field(default_factory=AccessLog)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    sources: list[Source] = []
+    jwt: list[JwtProvider] = []
+    host_aliases: dict[str, str] = {}
+    """Provider host to `IP:PORT`, for networks without DNS; certificates are still checked against the host."""
+    trusted_ca: str | None = None
+    """PEM bundle that provider certificates are checked with (relative to the manifest). Default: the system's."""
+
+
+class Gateway(Spec, frozen=True, kw_only=True):
+    api_version: str
+    kind: Literal["Gateway"]
+    metadata: Metadata
+    spec: GatewaySpec = field(default_factory=GatewaySpec)

@@ -1,0 +1,50 @@
+"""`InferencePool`: endpoints of one model server that can stand in for each other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from extproc.resources.base import Duration, Metadata, Spec
+from extproc.resources.provider import ConnectionPool, OutlierDetection, Timeouts
+
+
+class PoolEndpoint(Spec, frozen=True, kw_only=True):
+    """One model server, or the DNS name behind which all of them are."""
+
+    address: str
+    """`IP:PORT` (`[IPv6]:PORT`), or `NAME:PORT`, of which every address in DNS is an endpoint."""
+    labels: dict[str, str] = {}
+
+
+class EngineMetrics(Spec, frozen=True, kw_only=True):
+    """How the engines' own load figures are read."""
+
+    path: str = "/metrics"
+    interval: Duration = Duration(0.2)
+    timeout: Duration = Duration(1)
+    stale_after: Duration = Duration(2)
+    """Older figures count as unknown."""
+
+
+class InferencePoolSpec(Spec, frozen=True, kw_only=True):
+    endpoints: list[PoolEndpoint]
+    models: list[str] = []
+    """Model names listed by `GET /v1/models`; requests are not limited to them."""
+    policy: Literal["least-request", "round-robin"] = "least-request"
+    metrics: EngineMetrics = field(default_factory=EngineMetrics)
+    retry_count: Annotated[int, Meta(ge=0, le=5)] = 2
+    """Attempts on other endpoints after a connect failure, a reset before the answer, 503 or 429."""
+    failure_mode: Literal["open", "closed"] = "open"
+    """While the filter is away: `open` lets Envoy go round robin over the pool, `closed` answers 503."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    connection_pool: ConnectionPool = field(default_factory=ConnectionPool)
+    outlier_detection: OutlierDetection | None = None
+
+
+class InferencePool(Spec, frozen=True, kw_only=True):
+    api_version: str
+    kind: Literal["InferencePool"]
+    metadata: Metadata
+    spec: InferencePoolSpec

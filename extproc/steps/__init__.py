@@ -1,0 +1,1 @@
+"""What happens to a request, in one visible ordered list."""

@@ -1,0 +1,62 @@
+"""Who sends a request: the configured header, or the caller's address looked up in the gateway's `sources`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from extproc.steps.request import RequestHead
+
+_CACHE_LIMIT = 10_000
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Callers of some networks; no networks means every caller."""
+
+    name: str
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def holds(self, address: str) -> bool:
+        if not self.networks:
+            return True
+        try:
+            ip = ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in self.networks)
+
+
+class Identity:
+    """Finds the source of a request; addresses seen before cost one dictionary lookup."""
+
+    __slots__ = ("_by_address", "_header", "_sources")
+
+    def __init__(self, sources: tuple[Source, ...] = (), header: str | None = None) -> None:
+        self._sources = sources
+        self._header = header
+        self._by_address: dict[str, Source | None] = {}
+
+    def identify(self, head: RequestHead) -> None:
+        """Fills `head.source` and `head.source_labels`. Envoy appends the peer's address to `x-forwarded-for`, so its
+        last entry is the one that a client cannot choose."""
+        source = self._find(head) if self._sources else None
+        if source is not None:
+            head.source = source.name
+            head.source_labels = source.labels
+        named = head.text(self._header) if self._header else None
+        head.source = named or head.source or UNKNOWN
+
+    def _find(self, head: RequestHead) -> Source | None:
+        address = (head.text("x-forwarded-for") or "").rpartition(",")[2].strip()
+        try:
+            return self._by_address[address]
+        except KeyError:
+            found = next((source for source in self._sources if source.holds(address)), None)
+            if len(self._by_address) >= _CACHE_LIMIT:
+                self._by_address.clear()
+            self._by_address[address] = found
+            return found

@@ -1,0 +1,20 @@
+"""The configuration in the form that requests use. Immutable: a request keeps the one it began with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from extproc.steps.identity import Identity
+from extproc.steps.routes import RouteTable
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    table: RouteTable
+    identity: Identity = field(default_factory=Identity)
+    body_limit: int = 32 * 2**20
+    """Bytes of a request body, decoded."""
+    response_limit: int = 32 * 2**20
+    """Bytes of a JSON answer held for editing."""
+    reads_claims: bool = False
+    """Whether any rule looks at JWT claims."""

@@ -1,0 +1,61 @@
+"""First look at a request's body: decode its content encoding, find its top-level fields, refuse what is malformed."""
+
+from __future__ import annotations
+
+from extproc.exchange.endings import Ending
+from extproc.exchange.values import Answer
+from extproc.payload.chat import check_request, prompt_size
+from extproc.payload.document import Document
+from extproc.payload.encodings import decode_body
+from extproc.payload.errors import PayloadError
+from extproc.steps.request import JSON_TYPE, Request, refuse
+
+_NO_BODY_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE"))
+_ENDINGS = {
+    "unsupported_encoding": Ending.UNSUPPORTED_ENCODING,
+    "body_too_large": Ending.BODY_TOO_LARGE,
+}
+
+
+def parse(request: Request) -> Answer | None:
+    """Fills `body`, `document`, `requested_model` and `prompt_bytes`."""
+    if not request.raw:
+        if request.head.method in _NO_BODY_METHODS:
+            return None
+        return refuse(Ending.INVALID_BODY, "The request has no body: send a JSON object.", code="empty_body")
+    try:
+        return _parse(request)
+    except PayloadError as error:
+        ending = _ENDINGS.get(error.code, Ending.INVALID_BODY)
+        return refuse(ending, str(error), code=error.code, param=error.param)
+
+
+def _parse(request: Request) -> Answer | None:
+    headers = request.head.headers
+    content_type = headers.get("content-type", b"application/json").lower()
+    encoding = headers.get("content-encoding", b"").decode("latin-1").strip().lower()
+    if not _may_be_json(content_type):
+        if any(rule.pass_non_json for rule in request.candidates):
+            return None
+        kind = content_type.partition(b";")[0].decode("latin-1")
+        return refuse(Ending.NOT_JSON, f"This route takes JSON bodies, not {kind!r}.")
+    if encoding and encoding != "identity":
+        request.body = decode_body(request.raw, encoding, request.body_limit)
+        request.new_body = request.body
+        request.remove_headers.append("content-encoding")
+    else:
+        request.body = request.raw
+    document = Document.parse(request.body)
+    operation = request.head.operation
+    check_request(operation, document)
+    request.document = document
+    request.requested_model = document.text("model") or ""
+    request.prompt_bytes = prompt_size(operation, document)
+    if b"json" not in content_type:  # `curl -d` calls JSON a form; destinations do not all take that
+        request.set_headers.append(JSON_TYPE)
+    return None
+
+
+def _may_be_json(content_type: bytes) -> bool:
+    """Clients that name no type, or a form as `curl -d` does, mean JSON; files and binary data do not."""
+    return b"json" in content_type or content_type.startswith((b"application/x-www-form-urlencoded", b"text/"))

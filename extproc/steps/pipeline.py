@@ -1,0 +1,70 @@
+"""The whole order of processing, in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from extproc.exchange.endings import Ending
+from extproc.exchange.values import Answer, Decision, ResponsePlan
+from extproc.payload.chat import Operation
+from extproc.steps.parse import parse
+from extproc.steps.request import JSON_TYPE, Request
+from extproc.steps.route import route
+from extproc.steps.steer import DESTINATION, steer
+from extproc.steps.transform import transform
+
+Step = Callable[[Request], Answer | None]
+"""Reads and completes the request; an answer ends it here."""
+
+STEPS: tuple[Step, ...] = (parse, route, transform, steer)
+
+
+def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | Answer:
+    """Takes a request through the steps. Whoever calls it releases `request.lease`, whatever the outcome."""
+    if request.head.operation is Operation.MODELS and request.head.method == "GET":
+        return list_models(request)
+    for step in steps:
+        answer = step(request)
+        if answer is not None:
+            return answer
+    return _decision(request)
+
+
+def list_models(request: Request) -> Answer:
+    """OpenAI's list of models: what the rules that this client may use serve."""
+    models = [{"id": name, "object": "model", "created": 0, "owned_by": "sluice"} for name in request.routes.models]
+    body = msgspec.json.encode({"object": "list", "data": models})
+    return Answer(Ending.ANSWERED, 200, body, (JSON_TYPE,))
+
+
+def _decision(request: Request) -> Decision:
+    rule, backend = request.rule, request.backend
+    if rule is None or backend is None:
+        raise AssertionError("a decision comes after route")
+    facts: dict[str, str | float | bool] = {
+        "target": backend.target,
+        "kind": "stream" if request.stream else "unary",
+        "route": rule.name,
+        "source": request.head.source,
+        "requested_model": request.requested_model,
+        "model": request.target_model,
+    }
+    metadata: dict[str, dict[str, str | float | bool]] = {"sluice": facts}
+    if request.endpoints:
+        facts["endpoint"] = request.endpoints.partition(",")[0]
+        metadata["envoy.lb"] = {DESTINATION: request.endpoints}
+    restore = rule.restore_model and request.requested_model not in ("", request.target_model)
+    return Decision(
+        metadata=metadata,
+        set_headers=tuple(request.set_headers),
+        remove_headers=tuple(request.remove_headers),
+        body=request.new_body,
+        plan=ResponsePlan(
+            model=request.requested_model if restore else None,
+            strip_usage=request.strip_usage,
+            set_headers=rule.response_set,
+            remove_headers=rule.response_remove,
+        ),
+    )

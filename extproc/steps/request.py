@@ -1,0 +1,92 @@
+"""One request on its way through the steps: what came in, and what the steps have found out so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from extproc.exchange.endings import REFUSALS, Ending, error_body
+from extproc.exchange.values import Answer, HeaderList, Headers
+from extproc.payload.chat import Operation, operation_of
+from extproc.payload.document import Document
+from extproc.pool.pool import Lease
+from extproc.steps.routes import Backend, HostRoutes, Rule
+
+JSON_TYPE = ("content-type", b"application/json")
+
+
+class RequestHead:
+    """The request's headers, decoded as far as somebody asks."""
+
+    __slots__ = ("claims", "headers", "host", "method", "operation", "path", "source", "source_labels")
+
+    def __init__(self, headers: Headers, claims: Mapping[str, object] | None = None) -> None:
+        self.headers = headers
+        self.claims = claims or {}
+        self.method = headers.get(":method", b"").decode("latin-1")
+        self.path = headers.get(":path", b"/").decode("latin-1")
+        self.host = _without_port(headers.get(":authority", b"").decode("latin-1").lower())
+        self.operation: Operation = operation_of(self.path)
+        self.source = ""
+        self.source_labels: Mapping[str, str] = {}
+
+    def text(self, name: str) -> str | None:
+        """A header's value; bytes that are not UTF-8 are kept as Latin-1, so that no header can fail a request."""
+        value = self.headers.get(name)
+        if value is None:
+            return None
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.decode("latin-1")
+
+
+def _without_port(authority: str) -> str:
+    if authority.startswith("["):
+        return authority.partition("]")[0] + "]"
+    return authority.partition(":")[0]
+
+
+@dataclass(slots=True)
+class Request:
+    """Mutable state of one request; each step reads what earlier ones wrote."""
+
+    head: RequestHead
+    routes: HostRoutes
+    candidates: tuple[Rule, ...]
+    """Rules whose conditions on the headers hold, in order."""
+    body_limit: int
+    now: float
+    estimate: Callable[[str, int], int]
+    """Prompt tokens that a model makes of so many bytes."""
+
+    raw: bytes = b""
+    """The body as it came."""
+    body: bytes = b""
+    """The body, decoded from its content encoding."""
+    document: Document | None = None
+    """None where there is no JSON body."""
+    requested_model: str = ""
+    prompt_bytes: int = 0
+
+    rule: Rule | None = None
+    backend: Backend | None = None
+    target_model: str = ""
+    stream: bool = False
+
+    set_headers: list[tuple[str, bytes]] = field(default_factory=list)
+    remove_headers: list[str] = field(default_factory=list)
+    new_body: bytes | None = None
+    strip_usage: bool = False
+    endpoints: str = ""
+    """Candidate endpoints, the chosen one first, as Envoy wants them."""
+    lease: Lease | None = None
+
+
+def refuse(ending: Ending, message: str, *, code: str | None = None, param: str | None = None) -> Answer:
+    """Sluice's own error answer: OpenAI's error object and the reason as a header."""
+    refusal = REFUSALS[ending]
+    headers: HeaderList = (JSON_TYPE, ("x-sluice-reason", (code or ending.value).encode()))
+    if refusal.retry_after is not None:
+        headers += (("retry-after", b"%d" % refusal.retry_after),)
+    return Answer(ending, refusal.status, error_body(ending, message, code=code, param=param), headers)

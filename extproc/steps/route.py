@@ -1,0 +1,52 @@
+"""Which rule a request follows and which destination is its turn."""
+
+from __future__ import annotations
+
+from extproc.exchange.endings import Ending
+from extproc.exchange.values import Answer
+from extproc.steps.request import Request, RequestHead, refuse
+from extproc.steps.routes import HostRoutes, RouteTable, Rule
+
+
+def open_route(table: RouteTable, head: RequestHead) -> tuple[HostRoutes, tuple[Rule, ...]] | Answer:
+    """What the headers alone say: the host's routes and the rules that may still fit."""
+    routes = table.find(head.host)
+    if routes is None:
+        return refuse(Ending.ROUTE_NOT_FOUND, f"No route for host {head.host!r}.")
+    candidates = tuple(rule for rule in routes.rules if rule.head_fits(head))
+    if not candidates:
+        return _no_rule(head, routes)
+    return routes, candidates
+
+
+def route(request: Request) -> Answer | None:
+    """Fills `rule` and `backend`."""
+    head = request.head
+    for rule in request.candidates:
+        if rule.fits(head, request.requested_model):
+            if request.document is None and request.raw and not rule.pass_non_json:
+                return refuse(Ending.NOT_JSON, f"Route {rule.name!r} takes JSON bodies only.")
+            request.rule = rule
+            request.backend = rule.next_backend()
+            return None
+    if request.requested_model:
+        return refuse(
+            Ending.MODEL_NOT_FOUND,
+            f"The model {request.requested_model!r} is not served here: `GET /v1/models` lists what is.",
+            param="model",
+        )
+    if request.document is not None:
+        return refuse(
+            Ending.INVALID_BODY,
+            "The request names no `model`, and this route chooses its destination by it.",
+            code="missing_model",
+            param="model",
+        )
+    return _no_rule(head, request.routes)
+
+
+def _no_rule(head: RequestHead, routes: HostRoutes) -> Answer:
+    return refuse(
+        Ending.ROUTE_NOT_FOUND,
+        f"No rule of host {routes.host!r} fits {head.method} {head.path.partition('?')[0]} with these headers.",
+    )

@@ -1,0 +1,1 @@
+"""Metric names and labels, access log fields, audit lines."""

@@ -1,0 +1,95 @@
+"""The gRPC server: one task per ext_proc stream, health, reflection, graceful drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from envoy.service.ext_proc.v3 import external_processor_pb2
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from extproc.exchange.exchange import UnexpectedEventError
+from extproc.wire.session import Service, Session
+
+log = logging.getLogger(__name__)
+
+SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),  # Envoy's own body limit, which the configuration sets, comes first
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_concurrent_streams", 1 << 20),
+    ("grpc.so_reuseport", 0),  # a second server on the port must fail instead of taking half of the streams
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+)
+
+
+class Server:
+    """Serves exchanges of one `Service`. Messages stay bytes within gRPC; the codec parses them."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = HealthServicer()
+        self.in_flight = 0
+        handler = grpc.stream_stream_rpc_method_handler(self._process)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Process": handler}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        assert external_processor_pb2.DESCRIPTOR.services_by_name["ExternalProcessor"].full_name == SERVICE  # noqa: S101
+
+    async def start(self, address: str) -> int:
+        """Listens on `HOST:PORT` or `unix:PATH`; gives the port. Raises OSError if the address cannot be had."""
+        try:
+            port: int = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: {error}") from error
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def drain(self, seconds: float) -> None:
+        """Reports NOT_SERVING, takes no new stream, and lets the running ones finish for at most `seconds`."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.stop(seconds)
+
+    async def _set_health(self, status: Any) -> None:
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+    async def _process(self, _messages: object, context: Any) -> None:
+        session = Session(self._service)
+        self.in_flight += 1
+        try:
+            await self._serve(session, context.read, context.write)
+        except asyncio.CancelledError:
+            pass  # Envoy reset the stream: the usual end of an exchange that it gave up
+        except (UnexpectedEventError, DecodeError) as error:
+            log.warning("ext_proc stream refused: %s", error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        finally:
+            self.in_flight -= 1
+            session.close()
+
+    async def _serve(self, session: Session, read: Callable[[], Any], write: Callable[[bytes], Any]) -> None:
+        while not session.done:
+            data = await read()
+            if data is grpc.aio.EOF:
+                return
+            try:
+                reply = session.handle(data)
+            except (UnexpectedEventError, DecodeError):
+                raise
+            except Exception:
+                log.exception("fault while handling an exchange")
+                refusal = session.fail()
+                if refusal is None:
+                    raise
+                reply = refusal
+            await write(reply)

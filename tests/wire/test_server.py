@@ -1,0 +1,227 @@
+"""Whole streams over real gRPC, against a server with a hand-made routing table."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from envoy.config.core.v3.base_pb2 import HeaderMap, HeaderValue
+from envoy.service.ext_proc.v3.external_processor_pb2 import (
+    HttpBody,
+    HttpHeaders,
+    HttpTrailers,
+    ProcessingRequest,
+    ProcessingResponse,
+)
+from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProcessorStub
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from extproc.accounting.record import ExchangeRecord
+from extproc.exchange.endings import Ending
+from extproc.steps.live import Live
+from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
+from extproc.telemetry.metrics import Metrics
+from extproc.wire.server import SERVICE, Server
+from extproc.wire.session import Service
+
+CHAT = b'{"messages":[{"role":"user","content":"hi"}],"model":"theirs"}'
+
+
+class Harness:
+    """A running server, a client for it, and what was settled."""
+
+    def __init__(self, directory: Path) -> None:
+        self.records: list[ExchangeRecord] = []
+        self.metrics = Metrics()
+        backend = Backend("provider/p", 1, model="ours", is_provider=True, key_header="authorization", key=lambda: b"K")
+        routes = HostRoutes("api", (Rule("r/0", (backend,)),), ("ours",))
+        live = Live(RouteTable({"api": routes}))
+        self.service = Service(live, self.records.append, lambda _model, size: size // 4, self.metrics, lambda: 1.0)
+        self.server = Server(self.service)
+        self.address = f"unix:{directory / 'filter.sock'}"
+
+    async def exchange(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
+        """Sends messages one by one as Envoy does, each after the reply to the last."""
+        replies = []
+        async with grpc.aio.insecure_channel(self.address) as channel:
+            call = ExternalProcessorStub(channel).Process()
+            for message in messages:
+                await call.write(message)
+                reply = await call.read()
+                replies.append(reply)
+                if reply.WhichOneof("response") == "immediate_response":
+                    break
+            await call.done_writing()
+            assert await call.read() is grpc.aio.EOF
+        return replies
+
+
+@pytest.fixture
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
+    async with running(tmp_path) as found:
+        yield found
+
+
+@asynccontextmanager
+async def running(directory: Path) -> AsyncIterator[Harness]:
+    harness = Harness(directory)
+    await harness.server.start(harness.address)
+    try:
+        yield harness
+    finally:
+        await harness.server.drain(0)
+
+
+def header_map(**headers: str) -> HeaderMap:
+    return HeaderMap(headers=[HeaderValue(key=name, raw_value=value.encode()) for name, value in headers.items()])
+
+
+def request_headers(*, end: bool = False, **headers: str) -> ProcessingRequest:
+    pairs = {":method": "POST", ":path": "/v1/chat/completions", ":authority": "api", **headers}
+    return ProcessingRequest(request_headers=HttpHeaders(headers=header_map(**pairs), end_of_stream=end))
+
+
+def request_body(body: bytes) -> ProcessingRequest:
+    return ProcessingRequest(request_body=HttpBody(body=body, end_of_stream=True))
+
+
+def response_headers(*, end: bool = False, **headers: str) -> ProcessingRequest:
+    return ProcessingRequest(response_headers=HttpHeaders(headers=header_map(**headers), end_of_stream=end))
+
+
+def response_body(body: bytes, *, end: bool) -> ProcessingRequest:
+    return ProcessingRequest(response_body=HttpBody(body=body, end_of_stream=end))
+
+
+def edits(mutation: Any) -> dict[str, bytes]:
+    return {option.header.key: option.header.raw_value for option in mutation.set_headers}
+
+
+async def test_a_request_is_rewritten_and_its_answer_counted(harness: Harness) -> None:
+    usage = b'{"usage":{"prompt_tokens":4,"completion_tokens":6}}'
+    replies = await harness.exchange(
+        request_headers(**{"content-type": "application/json", "authorization": "Bearer client"}),
+        request_body(CHAT),
+        response_headers(**{":status": "200", "content-type": "application/json", "content-length": str(len(usage))}),
+        response_body(usage, end=True),
+    )
+    assert [reply.WhichOneof("response") for reply in replies] == [
+        "request_headers",
+        "request_body",
+        "response_headers",
+        "response_body",
+    ]
+    common = replies[1].request_body.response
+    assert json.loads(common.body_mutation.body)["model"] == "ours"
+    assert common.clear_route_cache
+    assert edits(common.header_mutation)["authorization"] == b"K"
+    assert int(edits(common.header_mutation)["content-length"]) == len(common.body_mutation.body)
+    assert replies[1].dynamic_metadata["sluice"]["target"] == "provider/p"
+    assert replies[3].dynamic_metadata["sluice"]["prompt_tokens"] == 4
+    assert not replies[3].response_body.response.HasField("body_mutation")
+    (record,) = harness.records
+    assert record.usage is not None
+    assert (record.usage.completion_tokens, record.ending, record.status) == (6, Ending.COMPLETED, 200)
+    assert (record.requested_model, record.target_model, record.route) == ("theirs", "ours", "r/0")
+
+
+@pytest.mark.parametrize(
+    ("host", "body", "status", "code"),
+    [
+        ("elsewhere", CHAT, 404, "route_not_found"),
+        ("api", b"{", 400, "invalid_json"),
+        ("api", b"[]", 400, "not_an_object"),
+        ("api", b"", 400, "empty_body"),
+        ("api", b'{"messages":[]}', 400, "missing_field"),
+        ("api", b'{"model":1,"messages":[{"role":"user","content":""}]}', 400, "wrong_type"),
+    ],
+)
+async def test_a_bad_request_gets_an_error_object(
+    harness: Harness, host: str, body: bytes, status: int, code: str
+) -> None:
+    replies = await harness.exchange(request_headers(**{":authority": host}), request_body(body))
+    answer = replies[-1].immediate_response
+    assert answer.status.code == status
+    error = json.loads(answer.body)["error"]
+    assert set(error) == {"message", "type", "code", "param"}
+    assert edits(answer.headers)["x-sluice-reason"].decode() == error["code"]
+    assert error["code"] == code
+    assert len(harness.records) == 1
+
+
+async def test_the_list_of_models_is_answered_here(harness: Harness) -> None:
+    (reply,) = await harness.exchange(request_headers(end=True, **{":method": "GET", ":path": "/v1/models"}))
+    assert reply.immediate_response.status.code == 200
+    assert [model["id"] for model in json.loads(reply.immediate_response.body)["data"]] == ["ours"]
+
+
+async def test_a_message_out_of_order_ends_the_stream_and_settles_once(harness: Harness) -> None:
+    async with grpc.aio.insecure_channel(harness.address) as channel:
+        call = ExternalProcessorStub(channel).Process()
+        await call.write(response_body(b"", end=True))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+            await call.code()
+            raise AssertionError("the stream went on")
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(harness.records) == 1
+
+
+async def test_a_fault_of_our_own_is_an_error_for_the_client(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_request: object) -> None:
+        raise RuntimeError("broken step")
+
+    monkeypatch.setattr("extproc.wire.session.decide", broken)
+    replies = await harness.exchange(request_headers(), request_body(CHAT))
+    assert replies[-1].immediate_response.status.code == 500
+    assert "broken step" in caplog.text
+    assert "broken step" not in replies[-1].immediate_response.body.decode()
+    assert [record.ending for record in harness.records] == [Ending.INTERNAL]
+
+
+async def test_a_client_that_goes_away_settles_the_exchange(harness: Harness) -> None:
+    await harness.exchange(request_headers(), request_body(CHAT))
+    (record,) = harness.records
+    assert record.ending is Ending.CLIENT_GONE
+
+
+async def test_trailers_end_an_answer(harness: Harness) -> None:
+    replies = await harness.exchange(
+        request_headers(),
+        request_body(CHAT),
+        response_headers(**{":status": "200", "content-type": "text/event-stream"}),
+        response_body(b"data: {}\n\n", end=False),
+        ProcessingRequest(response_trailers=HttpTrailers()),
+    )
+    assert replies[-1].WhichOneof("response") == "response_trailers"
+    assert harness.records[0].ending is Ending.COMPLETED
+
+
+async def test_health_follows_the_server(tmp_path: Path) -> None:
+    async with running(tmp_path) as harness, grpc.aio.insecure_channel(harness.address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        for name in ("", SERVICE):
+            reply = await check(health_pb2.HealthCheckRequest(service=name))
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_draining_lets_a_running_exchange_finish(tmp_path: Path) -> None:
+    async with running(tmp_path) as harness, grpc.aio.insecure_channel(harness.address) as channel:
+        call = ExternalProcessorStub(channel).Process()
+        await call.write(request_headers())
+        await call.read()
+        drain = asyncio.create_task(harness.server.drain(20))
+        await asyncio.sleep(0)
+        await call.write(request_body(CHAT))
+        assert (await call.read()).WhichOneof("response") == "request_body"
+        await call.done_writing()
+        await drain
+    assert len(harness.records) == 1
