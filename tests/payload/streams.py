@@ -1,7 +1,12 @@
 """Answers of providers as they come over the wire, for several tests."""
 
 import json
+from itertools import pairwise
 from typing import Any
+
+
+LETTERS = 'ab",:{}[]\\/ \n\x00\x7fé好\u2028\ufeff😀'
+"""What text in JSON is made of, as far as reading it can go wrong."""
 
 
 def event(data: Any, ending: bytes = b"\n", name: str = "") -> bytes:
@@ -48,7 +53,8 @@ CRLF = OPENAI_WHOLE.replace(b"\n", b"\r\n")
 CR = OPENAI_WHOLE.replace(b"\n", b"\r")
 MIXED = (
     b"\xef\xbb\xbf: hello\n\n\n"
-    + b'event: x\ndata: {"model":\ndata:"up-1",\ndata: "usage" :\ndata: {"prompt_tokens":7,"completion_tokens":3}}\nid: 1\n\n'
+    + b'event: x\ndata: {"model":\ndata:"up-1",\ndata: "usage" :\n'
+    + b'data: {"prompt_tokens":7,"completion_tokens":3}}\nid: 1\n\n'
     + b': ping\r\n\r\ndata: not json "model"\n\n'
     + b'data:{"choices":[{"delta":{"content":"\\ud83d"}}],"model":"up-1"}\n\n'
     + event(openai_chunk("end"))[:-2]
@@ -60,4 +66,4 @@ ALL = (OPENAI_WHOLE, MODEL_LAST, ANTHROPIC, RESPONSES, CRLF, CR, MIXED, JSON_ANS
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     """The data in pieces that end at the given offsets."""
     at = sorted({min(c, len(data)) for c in cuts} | {0, len(data)})
-    return [data[a:b] for a, b in zip(at, at[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(at)]

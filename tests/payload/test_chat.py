@@ -17,6 +17,7 @@ from extproc.payload.chat import (
 )
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
+from tests.payload import streams
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,10 @@ def test_system_prompt_refuses_what_it_cannot_edit(raw: bytes, code: str) -> Non
 @given(
     st.lists(
         st.fixed_dictionaries(
-            {"role": st.sampled_from(["user", "system", "developer"]), "content": st.none() | st.text(max_size=8)}
+            {
+                "role": st.sampled_from(["user", "system", "developer"]),
+                "content": st.none() | st.text(streams.LETTERS, max_size=8),
+            }
         ),
         max_size=5,
     ),

@@ -58,7 +58,6 @@ def test_events_are_counted_without_done() -> None:
 def test_usage_is_there_as_soon_as_it_was_seen() -> None:
     meter = StreamUsage()
     meter.feed(streams.OPENAI)
-    assert meter.usage is None
     meter.feed(streams.OPENAI_USAGE_ONLY)
     assert meter.usage == Usage(7, 3)
     assert meter.kind is AnswerKind.EVENTS

@@ -1,0 +1,159 @@
+"""Real shapes of pages, then anything at all."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.pool.metrics import DIALECTS, Dialect, parse_metrics
+from tests.pool.pages import big_vllm_page, sglang_page, vllm_page
+
+
+@pytest.mark.parametrize("page", [vllm_page(), vllm_page(usage_name="gpu_cache_usage_perc"), big_vllm_page()])
+def test_vllm_with_new_and_old_names(page: bytes) -> None:
+    load = parse_metrics(page, 7.0)
+    assert load is not None
+    assert (load.engine, load.taken_at, load.running, load.waiting, load.kv_usage) == ("vllm", 7.0, 3, 2, 0.25)
+    assert (load.prompt_tokens_total, load.generated_tokens_total) == (8128902, 7557572)
+    assert (load.block_size, load.num_blocks) == (16, 31_250)
+    assert load.generated_per_s is None
+
+
+def test_sglang() -> None:
+    load = parse_metrics(sglang_page(), 7.0)
+    assert load is not None
+    assert (load.engine, load.running, load.waiting, load.kv_usage) == ("sglang", 4, 1, 0.28)
+    assert load.generated_per_s == pytest.approx(86.508)
+    assert (load.block_size, load.num_blocks) == (64, 20_480)
+
+
+def test_ranks_of_vllm_are_summed_and_the_fullest_cache_counts() -> None:
+    page = vllm_page(ranks=4).replace(b'usage_perc{engine="2",model_name="Qwen/Qwen3-8B"} 0.25', b"usage_perc{} 0.75")
+    load = parse_metrics(page, 0.0)
+    assert load is not None
+    assert (load.running, load.waiting, load.kv_usage, load.num_blocks, load.block_size) == (12, 8, 0.75, 125_000, 16)
+
+
+def test_sglang_series_that_repeat_or_split_a_figure_count_once() -> None:
+    page = b"""sglang:num_running_reqs{dp_rank="0",priority="",tp_rank="0"} 14
+sglang:num_running_reqs{dp_rank="0",priority="",tp_rank="1"} 14
+sglang:num_running_reqs{dp_rank="0",priority="3",tp_rank="0"} 9
+sglang:num_running_reqs{dp_rank="1",priority="",tp_rank="2"} 5
+"""
+    load = parse_metrics(page, 0.0)
+    assert load is not None
+    assert load.running == 19
+    assert load.waiting is None
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (b"vllm:num_requests_running 5", 5),
+        (b"vllm:num_requests_running\t5", 5),
+        (b"vllm:num_requests_running{} 5", 5),
+        (b"vllm:num_requests_running 5 1790000000000", 5),
+        (b'vllm:num_requests_running{model_name="a b} c,d\\"e"} 5', None),
+        (b'vllm:num_requests_running{m="a"} 5 # {trace_id="x"} 0.67 17', 5),
+        (b"vllm:num_requests_running 5\r", 5),
+        (b"vllm:num_requests_running 1e3", 1000),
+        (b"vllm:num_requests_running NaN", None),
+        (b"vllm:num_requests_running +Inf", None),
+        (b"vllm:num_requests_running -1", None),
+        (b"vllm:num_requests_running 1e300", None),
+        (b"vllm:num_requests_running " + b"9" * 10_000, None),
+        (b"vllm:num_requests_running five", None),
+        (b"vllm:num_requests_running ", None),
+        (b"vllm:num_requests_running{", None),
+        (b"vllm:num_requests_running{a} \xff\xfe", None),
+    ],
+)
+def test_one_line(line: bytes, value: float | None) -> None:
+    for page in (line, b"\n\n" + line + b"\n", b"# HELP x\n" + line + b"\nother 4\n"):
+        load = parse_metrics(page, 0.0)
+        assert load is not None
+        assert load.running == value
+
+
+def test_one_bad_rank_makes_the_sum_unknown_and_nothing_else() -> None:
+    page = vllm_page(ranks=2).replace(b'running{engine="1",model_name="Qwen/Qwen3-8B"} 3.0', b"running{} NaN")
+    load = parse_metrics(page, 0.0)
+    assert load is not None
+    assert load.running is None
+    assert load.waiting == 4
+
+
+def test_kv_usage_in_percent_is_not_a_share() -> None:
+    load = parse_metrics(vllm_page(usage=25.0), 0.0)
+    assert load is not None
+    assert load.kv_usage is None
+
+
+@pytest.mark.parametrize("blocks", [b"None", b"", b"-5", b"0"])
+def test_cache_geometry_that_the_engine_does_not_know(blocks: bytes) -> None:
+    load = parse_metrics(vllm_page().replace(b'num_gpu_blocks="31250"', b'num_gpu_blocks="%b"' % blocks), 0.0)
+    assert load is not None
+    assert load.num_blocks is None
+    assert load.block_size == 16
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"",
+        b"<html>not found</html>",
+        b"# HELP vllm:num_requests_running Words.\n# TYPE vllm:num_requests_running gauge\n",
+        b"vllm:num_requests_waiting_by_reason{} 3\n",
+        b"xvllm:num_requests_running 3\n",
+        b"vllm:prompt_tokens_total 3\n",
+    ],
+)
+def test_pages_without_load_are_nobodys(page: bytes) -> None:
+    assert parse_metrics(page, 0.0) is None
+
+
+def test_figures_far_down_the_page_are_found() -> None:
+    load = parse_metrics(b"padding 1\n" * 5000 + vllm_page(), 0.0)
+    assert load is not None
+    assert (load.running, load.waiting) == (3, 2)
+
+
+def test_another_engine_is_one_more_entry() -> None:
+    mine = Dialect(
+        engine="mine",
+        metrics={"running": (b"mine_running",), "waiting": (b"mine_waiting",), "block_size": (b"mine_block",)},
+    )
+    load = parse_metrics(b"mine_running 2\nmine_waiting 1\nmine_block 32\n", 0.0, (*DIALECTS, mine))
+    assert load is not None
+    assert (load.engine, load.running, load.waiting, load.block_size) == ("mine", 2, 1, 32)
+
+
+_NAMES = [name for dialect in DIALECTS for names in dialect.metrics.values() for name in names]
+_NAMES += [dialect.info for dialect in DIALECTS]
+_SHREDS = st.sampled_from(
+    [*_NAMES, b"{", b"}", b'dp_rank="1"', b'block_size="', b",", b" ", b"\n", b"1", b"-", b"nan", b"1e999", b'"', b"#"]
+)
+
+
+@given(st.one_of(st.binary(max_size=300), st.lists(_SHREDS | st.binary(max_size=4), max_size=60).map(b"".join)))
+def test_any_bytes_give_sane_figures_or_none(page: bytes) -> None:
+    load = parse_metrics(page, 1.0)
+    if load is None:
+        return
+    figures = (load.running, load.waiting, load.prompt_tokens_total, load.generated_tokens_total, load.generated_per_s)
+    for figure in (*figures, load.block_size, load.num_blocks):
+        assert figure is None or (math.isfinite(figure) and figure >= 0)
+    assert load.kv_usage is None or 0 <= load.kv_usage <= 1
+
+
+@given(st.integers(0, 1_000_000), st.integers(0, 1_000_000), st.floats(0, 1), st.integers(0, 40_000))
+def test_figures_survive_cutting_the_page_short_or_come_out_unknown(
+    running: int, waiting: int, usage: float, cut: int
+) -> None:
+    load = parse_metrics(vllm_page(running=running, waiting=waiting, usage=usage)[: -cut or None], 0.0)
+    if cut < 25_000:
+        assert load is not None
+        assert (load.running, load.waiting, load.kv_usage) == (running, waiting, usage)
