@@ -32,7 +32,7 @@ class _Role(msgspec.Struct, gc=False):
 
 _messages = msgspec.json.Decoder(list[_Message]).decode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_role = msgspec.json.Decoder(_Role).decode
+_roles = msgspec.json.Decoder(list[_Role]).decode
 _encode = msgspec.json.encode
 
 _LAST_SEGMENTS = {
@@ -126,8 +126,9 @@ def with_system_prompt(messages_raw: bytes, prepend: str | None, append: str | N
     if not prepend and not append:
         return messages_raw
     try:
-        elements = _elements(messages_raw)
-        index = next((i for i, raw in enumerate(elements) if _role(raw).role in ("system", "developer")), None)
+        roles = [message.role for message in _roles(messages_raw)]
+        index = next((i for i, role in enumerate(roles) if role in ("system", "developer")), None)
+        elements = [] if index is None else _elements(messages_raw)
     except msgspec.ValidationError as error:
         raise _wrong_message(str(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:
@@ -136,7 +137,7 @@ def with_system_prompt(messages_raw: bytes, prepend: str | None, append: str | N
     at = opening.end() if opening else 0
     if index is None:
         message = b'{"role":"system","content":' + with_text_around(None, prepend, append) + b"}"
-        return messages_raw[:at] + message + (b"," if elements else b"") + messages_raw[at:]
+        return messages_raw[:at] + message + (b"," if roles else b"") + messages_raw[at:]
     for raw in elements[:index]:
         comma = _NEXT_ELEMENT.match(messages_raw, at + len(raw))
         at = comma.end() if comma else at
@@ -177,13 +178,10 @@ def prompt_size(operation: Operation, document: Document) -> int:
     """
     if operation is Operation.MODELS:
         return 0
-    size = 0
-    for key in _PROMPT_KEYS:
-        raw = document.raw(key)
-        if raw is not None:
-            size += len(raw)
-            if len(raw) > _LONG_DATA:
-                size -= _media_size(document, key)
+    raws = {key: raw for key in _PROMPT_KEYS if (raw := document.raw(key)) is not None}
+    size = sum(map(len, raws.values()))
+    if b'"data' in document.body:
+        size -= sum(_media_size(document, key) for key, raw in raws.items() if len(raw) > _LONG_DATA)
     return size
 
 

@@ -24,7 +24,7 @@ class StreamEditor:
     `max_json`, over which it passes unedited. Usage is read along the way from what the provider sent.
     """
 
-    __slots__ = ("_held", "_max_json", "_meter", "_model", "_splitter", "_strip", "_template")
+    __slots__ = ("_events", "_held", "_max_json", "_meter", "_model", "_splitter", "_strip", "_template")
 
     def __init__(self, model: str | None, strip_usage: bool, max_json: int = MAX_JSON) -> None:
         self._model = None if model is None else msgspec.json.encode(model)
@@ -34,6 +34,7 @@ class StreamEditor:
         self._splitter = SSESplitter()
         self._held: list[bytes] | None = []  # before the kind is known, and a JSON answer; None once it passes unedited
         self._template = _Template(b"", b"", b"", b"")
+        self._events = False  # whether the answer is known to be an event stream
 
     def __repr__(self) -> str:
         return f"StreamEditor(model={self._model!r}, strip_usage={self._strip}, {self._meter!r})"
@@ -53,18 +54,10 @@ class StreamEditor:
 
     def feed(self, chunk: bytes) -> bytes | None:
         """None where the chunk passes unchanged and nothing is held, otherwise what goes out in its place."""
-        meter = self._meter
-        meter.feed(chunk)
+        self._meter.feed(chunk)
         if self._held is not None:
-            self._held.append(chunk)
-            if meter.kind is AnswerKind.UNDECIDED:
-                return b""
-            if meter.kind is AnswerKind.JSON and self._model is not None and meter.completion_bytes <= self._max_json:
-                return b""
-            whole = self._let_go()
-            out = self._edit_events(whole) if meter.kind is AnswerKind.EVENTS else None
-            return whole if out is None and whole != chunk else out
-        return self._edit_events(chunk) if meter.kind is AnswerKind.EVENTS else None
+            return self._feed_head(chunk, self._held)
+        return self._edit_events(chunk) if self._events else None
 
     def finish(self) -> bytes:
         """What is still held, edited. The stream has ended, complete or not."""
@@ -75,6 +68,18 @@ class StreamEditor:
         rest = self._splitter.flush()
         return self._edit(rest) if rest else rest
 
+    def _feed_head(self, chunk: bytes, held: list[bytes]) -> bytes | None:
+        held.append(chunk)
+        meter = self._meter
+        if meter.kind is AnswerKind.UNDECIDED:
+            return b""
+        if meter.kind is AnswerKind.JSON and self._model is not None and meter.completion_bytes <= self._max_json:
+            return b""
+        self._events = meter.kind is AnswerKind.EVENTS
+        whole = self._let_go()
+        out = self._edit_events(whole) if self._events else None
+        return whole if out is None and whole != chunk else out
+
     def _let_go(self) -> bytes:
         whole = b"".join(self._held or ())
         self._held = None
@@ -84,6 +89,9 @@ class StreamEditor:
         splitter = self._splitter
         passing = splitter.idle
         frames = splitter.feed(chunk)
+        if passing and len(frames) == 1 and frames[0] is chunk:
+            new = self._edit(chunk)
+            return None if new == chunk else new
         edited = [self._edit(frame) for frame in frames]
         if passing and splitter.idle and edited == frames:
             return None

@@ -4,7 +4,6 @@ import json
 from itertools import pairwise
 from typing import Any
 
-
 LETTERS = 'ab",:{}[]\\/ \n\x00\x7fé好\u2028\ufeff😀'
 """What text in JSON is made of, as far as reading it can go wrong."""
 
