@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Mapping
@@ -10,13 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extproc.accounting.estimator import Estimator
-from extproc.accounting.ledger import Ledger
-from extproc.admin.server import AdminServer
-from extproc.pool.runtime import PoolRuntime
+from extproc.accounting.ledger import Ledger, Sink
+from extproc.admin.server import AdminServer, AdminView
+from extproc.build import build
+from extproc.pools import Pools
 from extproc.proxy import EnvoyProxy, ProxyError
-from extproc.render.config import render, transition
-from extproc.resources.load import ConfigurationError
+from extproc.render import render, transition
+from extproc.resources.load import load
+from extproc.resources.problems import ConfigurationError
+from extproc.resources.redact import to_builtins
+from extproc.resources.secrets import SecretStore
+from extproc.resources.snapshot import Snapshot, target_name
 from extproc.resources.watch import changes
+from extproc.steps.live import Live
 from extproc.telemetry.audit import AuditLog
 from extproc.telemetry.metrics import Metrics
 from extproc.wire.server import Server
@@ -38,89 +45,126 @@ class Options:
 
 
 class App:
-    """One filter process. `start`, then `run` until the given event is set, then `stop`."""
+    """One filter process: `start`, then `follow` until the given event is set, then `stop`, all within one event loop.
+
+    Raises ConfigurationError at once if the configuration is bad.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._proxy = options.proxy
-        self._pools: dict[str, PoolRuntime] = {}
+        self._snapshot = load(options.directory, environ=options.environ)
+        self._secrets = self._secrets_of(self._snapshot)
         self._generation = 0
-        self._ready = "starting"
-        self._estimator = Estimator()
-
-    async def start(self) -> None:
-        """Raises ConfigurationError, OSError (an address is taken) or ProxyError."""
-        options = self._options
-        self._snapshot, self._secrets = self._load()
+        self._not_ready = "starting"
+        self._pools = Pools(time.monotonic)
         gateway = self._snapshot.gateway.spec
         self._metrics = Metrics(
-            max_label_values=gateway.telemetry.max_label_values,
-            endpoints=lambda: [status for pool in self._pools.values() for status in pool.view()],
+            max_label_values=gateway.telemetry.max_label_values, endpoints=lambda: list(self._pools.statuses())
         )
-        sinks = {"metrics": self._metrics.record, "audit": AuditLog()}
-        self._ledger = Ledger(self._estimator, sinks, failed=self._metrics.sink_failed)
-        live = await self._build(self._snapshot, self._secrets)
-        self._service = Service(live, self._ledger.settle, self._metrics, time.monotonic)
+        estimator = Estimator()
+        sinks: dict[str, Sink] = {"metrics": self._metrics.record, "audit": AuditLog()}
+        ledger = Ledger(estimator, sinks, failed=self._metrics.sink_failed)
+        empty = build(Snapshot(), self._secrets, {})
+        self._service = Service(empty, ledger.settle, estimator.prompt_tokens, self._metrics, time.monotonic)
         self._server = Server(self._service)
         self._admin = AdminServer(self._view(), gateway.admin.address, gateway.admin.port)
-        await self._server.start(options.listen)
+
+    async def start(self) -> None:
+        """Raises OSError if an address is taken, ProxyError if Envoy does not start. `stop` is due in any case."""
+        options = self._options
+        self._use(self._snapshot, self._secrets, await self._build(self._snapshot, self._secrets))
         await self._admin.start()
+        await self._server.start(options.listen)
         if self._proxy is not None:
             await self._proxy.start(render(self._snapshot, options.listen))
-        self._loaded(self._snapshot)
-        self._ready = ""
-        log.info(
-            "ready: filter on %s, admin on http://%s:%d", options.listen, gateway.admin.address, gateway.admin.port
-        )
+        gc.freeze()  # what is alive at this point stays; no collection has to walk it again
+        self._not_ready = ""
+        log.info("filter listens on %s, admin on http://%s:%d", options.listen, self._admin.address, self._admin.port)
+        if self._proxy is not None:
+            listener = self._snapshot.gateway.spec.listener
+            log.info("Envoy listens on http://%s:%d", listener.address, listener.port)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Follows changes of the configuration until `stop` is set."""
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Takes up changes of manifests and key files until `stop` is set."""
         while not stop.is_set():
-            restart = asyncio.Event()
-            watched = {self._options.directory, *(path.parent for path in self._secrets.files())}
-            files = self._secrets.files()
-            waiter = asyncio.create_task(_either(stop, restart))
-            async for changed in changes(watched, stop=waiter_event(waiter)):
+            watched = self._watched()
+            async for changed in changes(watched, stop=stop):
                 if self._secrets.refresh():
-                    log.info("an API key changed")
-                if changed - files:
+                    log.info("API keys were read again")
+                if changed - self._secrets.files():
                     await self.reload()
-                if self._secrets.files() != files:
+                if self._watched() != watched:
                     break
-            restart.set()
-            await waiter
 
     async def reload(self) -> bool:
-        """Loads the configuration anew and swaps it in as a whole. A bad one changes nothing; gives whether it was good."""
+        """Loads the configuration anew and swaps it in as a whole; gives whether it was good. A bad one is reported and
+        changes nothing."""
         try:
-            snapshot, secrets = self._load()
+            snapshot = load(self._options.directory, environ=self._options.environ)
         except ConfigurationError as error:
             log.error("configuration refused, the last good one stays:\n%s", error)
             self._metrics.config_refused()
             return False
-        previous = self._snapshot
+        if snapshot == self._snapshot:
+            return True
+        secrets = self._secrets_of(snapshot)
         live = await self._build(snapshot, secrets)
         try:
-            if self._proxy is not None:
-                old, new = (render(one, self._options.listen) for one in (previous, snapshot))
-                await self._proxy.apply(transition(old, new))
-            self._snapshot, self._secrets, self._service.live = snapshot, secrets, live
-            if self._proxy is not None:
-                await self._proxy.apply(new)
-        except ProxyError as error:
-            log.error("Envoy refused the new configuration, the last good one stays: %s", error)
+            await self._swap(snapshot, secrets, live)
+        except (ProxyError, RenderError) as error:
+            log.error("Envoy cannot take the new configuration, the last good one stays: %s", error)
             self._metrics.config_refused()
             return False
-        await self._drop_pools(snapshot)
-        self._loaded(snapshot)
+        await self._pools.retain(snapshot.pools)
+        log.info("configuration %d is in force", self._generation)
         return True
 
     async def stop(self) -> None:
-        """Lets running requests finish, Envoy first, and gives everything back."""
-        self._ready = "draining"
+        """Lets running requests finish, Envoy's first, and gives everything back."""
+        self._not_ready = "draining"
         seconds = self._snapshot.gateway.spec.limits.drain_timeout
         if self._proxy is not None:
             await self._proxy.stop(seconds)
         await self._server.drain(seconds)
-        await self._drop_pools(None)
+        await self._pools.stop()
         await self._admin.stop()
+
+    async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
+        """Makes before it breaks: Envoy knows the routes of both configurations while the filter changes over."""
+        if self._proxy is None:
+            self._use(snapshot, secrets, live)
+            return
+        new = render(snapshot, self._options.listen)
+        await self._proxy.apply(transition(render(self._snapshot, self._options.listen), new))
+        self._use(snapshot, secrets, live)
+        await self._proxy.apply(new)
+
+    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
+        self._snapshot, self._secrets, self._service.live = snapshot, secrets, live
+        self._generation += 1
+        targets = [target_name(provider) for provider in snapshot.providers.values()]
+        targets += [target_name(pool) for pool in snapshot.pools.values()]
+        hosts = [*live.table.exact.values(), *(routes for _, routes in live.table.suffixes)]
+        models = [model for routes in hosts for model in routes.models]
+        models += live.table.default.models if live.table.default else ()
+        self._metrics.reserve(targets=targets, models=models)
+        self._metrics.config_loaded(self._generation)
+
+    async def _build(self, snapshot: Snapshot, secrets: SecretStore) -> Live:
+        return build(snapshot, secrets, await self._pools.prepare(snapshot.pools))
+
+    def _secrets_of(self, snapshot: Snapshot) -> SecretStore:
+        return SecretStore(self._options.environ, snapshot.directory)
+
+    def _watched(self) -> set[Path]:
+        return {self._options.directory, *self._secrets.files()}
+
+    def _view(self) -> AdminView:
+        return AdminView(
+            metrics=self._metrics.scrape,
+            live=lambda: True,
+            ready=lambda: (not self._not_ready, self._not_ready),
+            config=lambda: to_builtins(self._snapshot),
+            endpoints=self._pools.views,
+        )

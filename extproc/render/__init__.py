@@ -1,1 +1,19 @@
-"""Resources in, Envoy configuration out."""
+"""Resources to Envoy configuration."""
+
+from extproc.render.bootstrap import dynamic_bootstrap, dynamic_files, static_bootstrap, to_yaml
+from extproc.render.config import EnvoyConfig, render, transition
+from extproc.render.parts import RenderError
+from extproc.render.unprocessed import Unprocessed, unprocessed_steps
+
+__all__ = [
+    "EnvoyConfig",
+    "RenderError",
+    "Unprocessed",
+    "dynamic_bootstrap",
+    "dynamic_files",
+    "render",
+    "static_bootstrap",
+    "to_yaml",
+    "transition",
+    "unprocessed_steps",
+]

