@@ -92,7 +92,7 @@ class App:
             async for changed in changes(watched, stop=stop):
                 if self._secrets.refresh():
                     log.info("API keys were read again")
-                if changed - self._secrets.files():
+                if not changed or changed - self._secrets.files():  # the empty set: watching has only begun
                     await self.reload()
                 if self._watched() != watched:
                     break

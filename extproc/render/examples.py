@@ -12,7 +12,7 @@ from extproc.render.bootstrap import static_bootstrap, to_yaml
 from extproc.render.config import render
 from extproc.resources.load import load
 
-_ENVIRONMENT = {"DASHSCOPE_API_KEY": "example", "MOONSHOT_API_KEY": "example"}
+_ENVIRONMENT = dict.fromkeys(("DASHSCOPE_API_KEY", "MOONSHOT_API_KEY"), "example-key")
 """Keys are the filter's business: none of them reaches Envoy's configuration."""
 
 
@@ -48,7 +48,8 @@ def _example(name: str, example: _Example, directory: Path) -> str:
     snapshot = load(directory / "samples" / f"{name}.yaml", environ=_ENVIRONMENT)
     config = render(snapshot, example.filter_address, trusted_hops=example.trusted_hops)
     header = f"""\
-{example.title} Written from samples/{name}.yaml by `make render`: change that file, not this one.
+{example.title}
+Written from samples/{name}.yaml by `make render`: change that file, not this one.
 The filter is `sluice serve` with the same resources, listening on {example.filter_address}.
 Start with: envoy -c {name}.yaml
 """

@@ -68,6 +68,9 @@ class ScriptedFilter:
                 self.claims.append(_plain(message.metadata_context.filter_metadata.get("envoy.filters.http.jwt_authn")))
                 if head.get("x-case") == "hang":
                     await asyncio.Event().wait()
+                if head.get("x-case") == "unmarked":
+                    yield _unmarked()
+                    return
                 if head.get("x-case") == "immediate":
                     yield _immediate()
                     return
@@ -121,6 +124,17 @@ def _immediate() -> ProcessingResponse:
 IMMEDIATE_BODY = (
     b'{"error":{"message":"no \\"x\\"","type":"invalid_request_error","code":"model_not_found","param":null}}'
 )
+
+
+def _unmarked() -> ProcessingResponse:
+    """An answer without a reason, as an Envoy filter might give: its text becomes the message."""
+    reply = ProcessingResponse()
+    reply.immediate_response.status.code = 401
+    reply.immediate_response.body = HOSTILE.encode()
+    return reply
+
+
+HOSTILE = '"}}\\ \n\t{{%RESPONSE_CODE%} \u0000\u2028é'
 
 
 def _set(mutation: Any, name: str, value: str) -> None:

@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from bench.certs import make_certificates
-from tests.render.harness import IMMEDIATE_BODY, Gateway, gateway
+from tests.render.harness import HOSTILE, IMMEDIATE_BODY, Gateway, gateway
 from tests.support.processes import free_port
 
 pytestmark = pytest.mark.e2e
@@ -119,6 +119,11 @@ class TestErrors:
             assert reply.headers["content-type"] == "application/json"
             assert reply.headers["x-sluice-reason"] == "model_not_found"
 
+    async def test_whatever_the_text_is_the_error_is_valid_json(self, edge: Gateway) -> None:
+        await edge.start("")
+        reply = await edge.send(x_case="unmarked")
+        assert (reply.status, reply.error["message"]) == (401, HOSTILE)
+
     async def test_errors_of_destinations_stay_as_they_are(self, edge: Gateway) -> None:
         upstream = await edge.upstream(500)
         await edge.start(pool("p", upstream.address) + to_pool("*", "p"))
@@ -141,7 +146,7 @@ class TestFilterAway:
             "{backendRefs: [{provider: x}]}]}"
         )
         await edge.kill_filter()
-        served = [(await edge.send(host="open.example")).headers.get("x-served-at") for _ in range(6)]
+        served = [(await edge.send(host="open.example")).headers["x-served-at"] for _ in range(6)]
         assert sorted(set(served)) == sorted([first.address, second.address])
         assert (await edge.send(host="open.example:8080")).status == 200, "the port of Host does not matter"
         assert (await edge.send(host="mixed.example", x_tier="local")).status == 200
@@ -255,6 +260,17 @@ class TestSteering:
                 await edge.send(host=host, x_target=f"pool/{host}")
         for host, expected in (("counts", {200}), ("ignores", {200, 429})):
             assert {(await edge.send(host=host, x_target=f"pool/{host}")).status for _ in range(6)} == expected
+
+    async def test_a_request_without_a_body_is_steered_with_its_headers(self, edge: Gateway) -> None:
+        upstream = await edge.upstream()
+        await edge.start(pool("p", upstream.address) + to_pool("*", "p"))
+        assert (await edge.send(None, method="GET", x_target="pool/p")).status == 200
+        assert edge.filter.phases == ["request_headers", "response_headers"]
+
+    async def test_names_are_resolved(self, edge: Gateway) -> None:
+        upstream = await edge.upstream()
+        await edge.start(pool("p", f"localhost:{upstream.port}") + to_pool("*", "p"))
+        assert (await edge.send(x_target="pool/p", x_endpoints=upstream.address)).status == 200
 
 
 class TestProviders:
