@@ -104,6 +104,7 @@ class _Builder:
             key_header=spec.key_header.name.lower() if key else None,
             key=key,
             path=spec.path,
+            include_usage=spec.include_usage,
         )
 
     def _models(self, rule: RuleSpec) -> Iterator[str]:

@@ -113,6 +113,9 @@ class LLMProviderSpec(Spec, frozen=True, kw_only=True):
     authentication: Literal["key", "none"] = "key"
     """`none` for services that need no key; the client's own `Authorization` is removed all the same."""
     key_header: KeyHeader = field(default_factory=KeyHeader)
+    include_usage: bool = True
+    """Ask for the usage of streamed answers (`stream_options.include_usage`). `false` for providers that refuse the
+    field; their streamed answers are then counted by estimate."""
     configs: ProviderConfigs = field(default_factory=ProviderConfigs)
     timeouts: Timeouts = field(default_factory=Timeouts)
     retries: Retries = field(default_factory=Retries)

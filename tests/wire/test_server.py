@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -78,21 +78,21 @@ async def running(directory: Path) -> AsyncIterator[Harness]:
         await harness.server.drain(0)
 
 
-def header_map(**headers: str) -> HeaderMap:
+def header_map(headers: Mapping[str, str]) -> HeaderMap:
     return HeaderMap(headers=[HeaderValue(key=name, raw_value=value.encode()) for name, value in headers.items()])
 
 
-def request_headers(*, end: bool = False, **headers: str) -> ProcessingRequest:
+def request_headers(headers: Mapping[str, str] = {}, *, end: bool = False) -> ProcessingRequest:
     pairs = {":method": "POST", ":path": "/v1/chat/completions", ":authority": "api", **headers}
-    return ProcessingRequest(request_headers=HttpHeaders(headers=header_map(**pairs), end_of_stream=end))
+    return ProcessingRequest(request_headers=HttpHeaders(headers=header_map(pairs), end_of_stream=end))
 
 
 def request_body(body: bytes) -> ProcessingRequest:
     return ProcessingRequest(request_body=HttpBody(body=body, end_of_stream=True))
 
 
-def response_headers(*, end: bool = False, **headers: str) -> ProcessingRequest:
-    return ProcessingRequest(response_headers=HttpHeaders(headers=header_map(**headers), end_of_stream=end))
+def response_headers(headers: Mapping[str, str], *, end: bool = False) -> ProcessingRequest:
+    return ProcessingRequest(response_headers=HttpHeaders(headers=header_map(headers), end_of_stream=end))
 
 
 def response_body(body: bytes, *, end: bool) -> ProcessingRequest:
@@ -106,9 +106,9 @@ def edits(mutation: Any) -> dict[str, bytes]:
 async def test_a_request_is_rewritten_and_its_answer_counted(harness: Harness) -> None:
     usage = b'{"usage":{"prompt_tokens":4,"completion_tokens":6}}'
     replies = await harness.exchange(
-        request_headers(**{"content-type": "application/json", "authorization": "Bearer client"}),
+        request_headers({"content-type": "application/json", "authorization": "Bearer client"}),
         request_body(CHAT),
-        response_headers(**{":status": "200", "content-type": "application/json", "content-length": str(len(usage))}),
+        response_headers({":status": "200", "content-type": "application/json", "content-length": str(len(usage))}),
         response_body(usage, end=True),
     )
     assert [reply.WhichOneof("response") for reply in replies] == [
@@ -145,7 +145,7 @@ async def test_a_request_is_rewritten_and_its_answer_counted(harness: Harness) -
 async def test_a_bad_request_gets_an_error_object(
     harness: Harness, host: str, body: bytes, status: int, code: str
 ) -> None:
-    replies = await harness.exchange(request_headers(**{":authority": host}), request_body(body))
+    replies = await harness.exchange(request_headers({":authority": host}), request_body(body))
     answer = replies[-1].immediate_response
     assert answer.status.code == status
     error = json.loads(answer.body)["error"]
@@ -156,7 +156,7 @@ async def test_a_bad_request_gets_an_error_object(
 
 
 async def test_the_list_of_models_is_answered_here(harness: Harness) -> None:
-    (reply,) = await harness.exchange(request_headers(end=True, **{":method": "GET", ":path": "/v1/models"}))
+    (reply,) = await harness.exchange(request_headers({":method": "GET", ":path": "/v1/models"}, end=True))
     assert reply.immediate_response.status.code == 200
     assert [model["id"] for model in json.loads(reply.immediate_response.body)["data"]] == ["ours"]
 
@@ -197,7 +197,7 @@ async def test_trailers_end_an_answer(harness: Harness) -> None:
     replies = await harness.exchange(
         request_headers(),
         request_body(CHAT),
-        response_headers(**{":status": "200", "content-type": "text/event-stream"}),
+        response_headers({":status": "200", "content-type": "text/event-stream"}),
         response_body(b"data: {}\n\n", end=False),
         ProcessingRequest(response_trailers=HttpTrailers()),
     )
