@@ -83,7 +83,7 @@ def test_an_unknown_field_names_the_nearest_and_the_allowed(tmp_path: Path) -> N
     )
     assert said(tmp_path, providers=text) == [
         "providers.yaml:5: LLMProvider/acme $.spec.hots: unknown field; did you mean `host`? (allowed: authentication, "
-        "configs, connectionPool, host, keyHeader, outlierDetection, path, port, protocol, retries, timeouts)",
+        "configs, connectionPool, host, includeUsage, keyHeader, outlierDetection, path, port, protocol, retries, timeouts)",
         "providers.yaml:8: LLMProvider/acme $.spec.configs.defautlConfig: unknown field; did you mean `defaultConfig`? "
         "(allowed: defaultConfig, routeSpecificConfigs)",
     ]
