@@ -16,7 +16,7 @@ from extproc.admin.server import AdminServer, AdminView
 from extproc.build import build
 from extproc.pools import Pools
 from extproc.proxy import EnvoyProxy, ProxyError
-from extproc.render import render, transition
+from extproc.render import RenderError, render
 from extproc.resources.load import load
 from extproc.resources.problems import ConfigurationError
 from extproc.resources.redact import to_builtins
@@ -131,14 +131,10 @@ class App:
         await self._admin.stop()
 
     async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
-        """Makes before it breaks: Envoy knows the routes of both configurations while the filter changes over."""
-        if self._proxy is None:
-            self._use(snapshot, secrets, live)
-            return
-        new = render(snapshot, self._options.listen)
-        await self._proxy.apply(transition(render(self._snapshot, self._options.listen), new))
+        """Envoy first: it knows the routes of both configurations while the filter changes over."""
+        if self._proxy is not None:
+            await self._proxy.apply(render(snapshot, self._options.listen))
         self._use(snapshot, secrets, live)
-        await self._proxy.apply(new)
 
     def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
         self._snapshot, self._secrets, self._service.live = snapshot, secrets, live

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from extproc import tether
 from extproc.proxy import EnvoyProxy, ProxyError, ProxyEvent, ProxyRejected, find_envoy
 from extproc.render import render, transition
 from tests.render.harness import Gateway, gateway, snapshot
@@ -152,6 +154,7 @@ def _runs(pid: int) -> bool:
 async def test_envoy_does_not_outlive_its_parent(tmp_path: Path) -> None:
     program = """
 import asyncio, sys
+from extproc import tether
 from extproc.proxy import EnvoyProxy, find_envoy
 from extproc.render import render
 from tests.render.harness import snapshot
@@ -180,21 +183,59 @@ async def test_a_program_that_is_not_envoy(tmp_path: Path) -> None:
     assert not proxy._directory.exists()
 
 
-async def test_a_transition_serves_requests_of_both_sides(edge: Gateway) -> None:
-    """A request decided before the change, held at its destination, and new ones, all through 20 changes."""
+async def test_a_change_loses_no_request(edge: Gateway) -> None:
+    """One request is held at the filter and one at its destination while both destinations come and go."""
     first, second = await edge.upstream(), await edge.upstream()
     first.hold = asyncio.Event()
     sides = [pool("a", first.address) + route("*", "a"), pool("b", second.address) + route("*", "b")]
     proxy = await edge.start(sides[0])
-    running = asyncio.create_task(edge.send(x_target="pool/a"))
-    while not first.requests:  # noqa: ASYNC110 the request has to arrive first
+    served = asyncio.create_task(edge.send(x_target="pool/a"))
+    decided_late = asyncio.create_task(edge.send(x_target="pool/a", x_case="held"))
+    while not first.requests or len(edge.filter.heads) < 2:  # noqa: ASYNC110 both have to be on their way first
         await asyncio.sleep(0.01)
-    old = edge.render(sides[0])
-    for turn in range(1, 5):
-        new = edge.render(sides[turn % 2])
-        await proxy.apply(transition(old, new))
-        assert (await edge.send(x_target="pool/b")).status == 200
-        await proxy.apply(new)
-        old = new
+    await proxy.apply(edge.render(sides[1]))
     first.hold.set()
-    assert (await running).status == 200
+    edge.filter.held.set()
+    assert (await edge.send(x_target="pool/b")).status == 200
+    assert [(await request).status for request in (served, decided_late)] == [200, 200]
+
+
+async def test_clients_notice_no_change(edge: Gateway) -> None:
+    first, second = await edge.upstream(), await edge.upstream()
+    sides = {"a": first, "b": second}
+    configs = {name: edge.render(pool(name, side.address) + route("*", name)) for name, side in sides.items()}
+    proxy = await edge.start(pool("a", first.address) + route("*", "a"))
+    current, statuses, running = "a", [], True
+
+    async def client() -> None:
+        while running:
+            statuses.append((await edge.send(x_target=f"pool/{current}")).status)
+
+    clients = [asyncio.create_task(client()) for _ in range(4)]
+    for name in "ba" * 5:
+        await proxy.apply(transition(configs[current], configs[name]))
+        current = name
+        await proxy.apply(configs[name])
+    running = False
+    await asyncio.gather(*clients)
+    assert set(statuses) == {200}
+    assert len(statuses) >= 10
+
+
+async def test_retired_destinations_are_forgotten_in_time(edge: Gateway) -> None:
+    first, second = await edge.upstream(), await edge.upstream()
+    proxy = await edge.start(pool("a", first.address) + route("*", "a"), linger=0.05)
+    await proxy.apply(edge.render(pool("b", second.address) + route("*", "b")))
+    await proxy._tasks["forgetting"]
+    assert (await edge.send(x_target="pool/a")).status == 200, "the open pool of the new configuration"
+    assert not first.requests
+    assert proxy._admin is not None
+    assert not await proxy._admin.stats(["cluster.pool/a"])
+    assert await proxy._admin.stats(["cluster.pool/b"])
+
+
+def test_a_tether_to_a_parent_that_has_ended_starts_nothing() -> None:
+    command = [sys.executable, "-I", "-S", tether.__file__, "1", "/bin/echo", "started"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "parent ended" in found.stderr

@@ -159,7 +159,7 @@ def _filter(spec: GatewaySpec) -> Json:
     retries = {
         "retry_on": "unavailable,connect-failure,reset",
         "num_retries": 3,
-        "retry_back_off": {"base_interval": "0.010s", "max_interval": "0.100s"},
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.050s"},
     }
     return extension(
         f"{_NAME}.ext_proc",

@@ -100,8 +100,11 @@ def reply_codes() -> tuple[str, ...]:
 
 
 def local_replies(body_limit: int) -> Json:
-    """`local_reply_config`. The first mapper that fits decides; one without changes keeps what has a reason already."""
-    own = {"filter": _expression(f"'{REASON_HEADER}' in response.headers")}
+    """`local_reply_config`. The first mapper that fits decides.
+
+    The first of all changes nothing: it keeps what the filter answered, errors with a reason and what is no error.
+    """
+    own = {"filter": _expression(f"response.code < 400 || '{REASON_HEADER}' in response.headers")}
     return {"mappers": [own, *(_mapper(reply, body_limit) for reply in _REPLIES)]}
 
 

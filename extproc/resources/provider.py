@@ -57,8 +57,8 @@ class Timeouts(Spec, frozen=True, kw_only=True):
     """Any other request, all its attempts together."""
     per_try: Duration = Duration(60)
     """One attempt of a request that is not streamed."""
-    idle: Duration = Duration(120)
-    """Longest silence within a streamed answer."""
+    idle: Duration = Duration(300)
+    """Longest silence before and within an answer; a long prefill is silent too."""
 
 
 class Retries(Spec, frozen=True, kw_only=True):

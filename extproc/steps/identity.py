@@ -10,6 +10,8 @@ from extproc.steps.request import RequestHead
 
 _CACHE_LIMIT = 10_000
 UNKNOWN = "unknown"
+PEER_ADDRESS = "x-envoy-external-address"
+"""Set by Envoy to the address of the peer that it trusts to be the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,7 @@ class Identity:
         self._by_address: dict[str, Source | None] = {}
 
     def identify(self, head: RequestHead) -> None:
-        """Fills `head.source` and `head.source_labels`. Envoy appends the peer's address to `x-forwarded-for`, so its
-        last entry is the one that a client cannot choose."""
+        """Fills `head.source` and `head.source_labels`, from what Envoy says of the peer: clients cannot forge that."""
         source = self._find(head) if self._sources else None
         if source is not None:
             head.source = source.name
@@ -51,7 +52,7 @@ class Identity:
         head.source = named or head.source or UNKNOWN
 
     def _find(self, head: RequestHead) -> Source | None:
-        address = (head.text("x-forwarded-for") or "").rpartition(",")[2].strip()
+        address = head.text(PEER_ADDRESS) or ""
         try:
             return self._by_address[address]
         except KeyError:

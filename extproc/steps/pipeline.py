@@ -51,6 +51,8 @@ def _decision(request: Request) -> Decision:
         "requested_model": request.requested_model,
         "model": request.target_model,
     }
+    if backend.is_provider:
+        facts["provider"] = backend.target.removeprefix("provider/")
     metadata: dict[str, dict[str, str | float | bool]] = {"sluice": facts}
     if request.endpoints:
         facts["endpoint"] = request.endpoints.partition(",")[0]

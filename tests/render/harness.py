@@ -47,6 +47,15 @@ def snapshot(text: str, directory: Path = Path()) -> Snapshot:
     )
 
 
+def pool(name: str, *addresses: str, more: str = "") -> str:
+    listed = ", ".join(f"{{address: '{address}'}}" for address in addresses)
+    return f"pool {name}: {{endpoints: [{listed}], {more}}}\n"
+
+
+def to_pool(host: str, name: str) -> str:
+    return f"route {name}: {{host: '{host}', rules: [{{backendRefs: [{{pool: {name}}}]}}]}}\n"
+
+
 class ScriptedFilter:
     """Sends each request to the target in its `x-target`; `x-case` asks for something special."""
 
@@ -56,6 +65,8 @@ class ScriptedFilter:
         self.phases: list[str] = []
         self.served_by: list[str] = []
         self.claims: list[object] = []
+        self.held = asyncio.Event()
+        """Requests with `x-case: held` are decided only once this is set."""
 
     async def Process(self, messages: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:  # noqa: N802 gRPC's
         head: dict[str, str] = {}
@@ -68,8 +79,13 @@ class ScriptedFilter:
                 self.claims.append(_plain(message.metadata_context.filter_metadata.get("envoy.filters.http.jwt_authn")))
                 if head.get("x-case") == "hang":
                     await asyncio.Event().wait()
+                if head.get("x-case") == "held":
+                    await self.held.wait()
                 if head.get("x-case") == "unmarked":
                     yield _unmarked()
+                    return
+                if head.get("x-case") == "answer":
+                    yield _answer()
                     return
                 if head.get("x-case") == "immediate":
                     yield _immediate()
@@ -124,6 +140,18 @@ def _immediate() -> ProcessingResponse:
 IMMEDIATE_BODY = (
     b'{"error":{"message":"no \\"x\\"","type":"invalid_request_error","code":"model_not_found","param":null}}'
 )
+
+
+def _answer() -> ProcessingResponse:
+    """What the filter knows by itself, such as the list of models."""
+    reply = ProcessingResponse()
+    reply.immediate_response.status.code = 200
+    reply.immediate_response.body = ANSWER_BODY
+    _set(reply.immediate_response.headers, "content-type", "application/json")
+    return reply
+
+
+ANSWER_BODY = b'{"object":"list","data":[]}'
 
 
 def _unmarked() -> ProcessingResponse:
@@ -229,9 +257,9 @@ class Gateway:
     def render(self, resources: str, extra: str = "") -> EnvoyConfig:
         return render(snapshot(f"gateway g: {self.settings(extra)}\n{resources}", self.directory), self.filter_address)
 
-    async def start(self, resources: str, extra: str = "") -> EnvoyProxy:
+    async def start(self, resources: str, extra: str = "", linger: float = 30) -> EnvoyProxy:
         """Serves the filter and starts Envoy with the rendered resources."""
-        proxy = EnvoyProxy(find_envoy(), concurrency=1, on_log=self.envoy_log.append)
+        proxy = EnvoyProxy(find_envoy(), concurrency=1, on_log=self.envoy_log.append, linger=linger)
         self._stack.push_async_callback(proxy.stop, 0)
         await self.serve_filter()
         await proxy.start(self.render(resources, extra))

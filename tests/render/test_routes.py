@@ -60,13 +60,13 @@ def test_a_target_route_matches_only_what_the_filter_wrote() -> None:
 def test_streams_at_a_provider_are_never_retried() -> None:
     action = routes("api.example.com")["provider/x stream"]["route"]
     assert "retry_policy" not in action
-    assert (action["timeout"], action["idle_timeout"]) == ("300s", "120s")
+    assert (action["timeout"], action["idle_timeout"]) == ("300s", "300s")
 
 
 def test_unary_requests_at_a_provider() -> None:
     action = routes("api.example.com")["provider/x unary"]["route"]
     assert action["host_rewrite_literal"] == "API.example.com:8443"
-    assert (action["timeout"], action["idle_timeout"]) == ("120s", "125s")
+    assert (action["timeout"], action["idle_timeout"]) == ("300s", "125s")
     assert action["retry_policy"] == {
         "num_retries": 4,
         "per_try_timeout": "60s",

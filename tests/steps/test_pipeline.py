@@ -78,6 +78,7 @@ def test_a_bare_chat_gets_model_key_and_path() -> None:
     assert json.loads(decision.body or b"") == {**CHAT, "model": "ours", "stream": False}
     assert dict(decision.set_headers)[":path"] == b"/base/v1/chat/completions"
     assert decision.metadata["sluice"]["target"] == "provider/p"
+    assert decision.metadata["sluice"]["provider"] == "p"
     assert decision.metadata["sluice"]["kind"] == "unary"
 
 
