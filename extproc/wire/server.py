@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,6 +17,8 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from extproc.exchange.exchange import UnexpectedEventError
+from extproc.pool.pool import Pick
+from extproc.pool.waiting import Place
 from extproc.wire.session import Service, Session
 
 log = logging.getLogger(__name__)
@@ -28,6 +32,9 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
 )
 
+_LAST_WORDS = 1.0
+"""Seconds that calls other than exchanges get at the end; a health watch never ends by itself."""
+
 
 class Server:
     """Serves exchanges of one `Service`. Messages stay bytes within gRPC; the codec parses them."""
@@ -37,6 +44,8 @@ class Server:
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = HealthServicer()
         self.in_flight = 0
+        self._draining = False
+        self._idle = asyncio.Event()
         handler = grpc.stream_stream_rpc_method_handler(self._process)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Process": handler}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -55,15 +64,24 @@ class Server:
         return port
 
     async def drain(self, seconds: float) -> None:
-        """Reports NOT_SERVING, takes no new stream, and lets the running ones finish for at most `seconds`."""
+        """Reports NOT_SERVING, takes no new exchange, and lets the running ones finish for at most `seconds`.
+
+        Health checks are answered until the end, so the server stays open for them.
+        """
+        self._draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        await self._server.stop(seconds)
+        if self.in_flight:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
+        await self._server.stop(min(seconds, _LAST_WORDS))
 
     async def _set_health(self, status: Any) -> None:
         for name in ("", SERVICE):
             await self._health.set(name, status)
 
     async def _process(self, _messages: object, context: Any) -> None:
+        if self._draining:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
         session = Session(self._service)
         self.in_flight += 1
         try:
@@ -75,21 +93,54 @@ class Server:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             self.in_flight -= 1
+            if self._draining and not self.in_flight:
+                self._idle.set()
             session.close()
 
     async def _serve(self, session: Session, read: Callable[[], Any], write: Callable[[bytes], Any]) -> None:
-        while not session.done:
-            data = await read()
-            if data is grpc.aio.EOF:
-                return
-            try:
-                reply = session.handle(data)
-            except (UnexpectedEventError, DecodeError):
-                raise
-            except Exception:
-                log.exception("fault while handling an exchange")
-                refusal = session.fail()
-                if refusal is None:
-                    raise
-                reply = refusal
-            await write(reply)
+        ahead: asyncio.Future[Any] | None = None
+        """A read that was begun during a wait, to see whether Envoy gives up."""
+        try:
+            while not session.done:
+                data = await (read() if ahead is None else ahead)
+                ahead = None
+                if data is grpc.aio.EOF:
+                    return
+                await write(_guarded(session, partial(session.handle, data)))
+                if session.waiting is not None:
+                    ahead = asyncio.ensure_future(read())
+                    if not await self._wait(session.waiting, ahead):
+                        return
+                    await write(_guarded(session, session.resume))
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+
+    async def _wait(self, place: Place[Pick], ahead: asyncio.Future[Any]) -> bool:
+        """Returns once `place` is settled: True, or False if Envoy has gone before."""
+        woken = asyncio.get_running_loop().create_future()
+        place.wake = lambda: None if woken.done() else woken.set_result(None)
+        clock = self._service.clock
+        while place.outcome == "waiting":
+            pause = min(place.try_period, max(0.0, place.deadline - clock()))
+            await asyncio.wait((woken, ahead), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            if ahead.done():
+                if ahead.result() is grpc.aio.EOF:
+                    return False
+                raise UnexpectedEventError("a message while the last one still waits for its reply")
+            place.retry(clock())
+        return True
+
+
+def _guarded(session: Session, work: Callable[[], bytes]) -> bytes:
+    """The reply that `work` gives, or after a fault of our own an error for the client where it can still get one."""
+    try:
+        return work()
+    except (UnexpectedEventError, DecodeError):
+        raise
+    except Exception:
+        log.exception("fault while handling an exchange")
+        refusal = session.fail()
+        if refusal is None:
+            raise
+        return refusal

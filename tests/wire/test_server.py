@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -24,6 +25,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
+from extproc.pool.policy import LeastRequests, PickRequest, ScoredPolicy
+from extproc.pool.pool import Pool
+from extproc.pool.waiting import QueueLimits, SaturationLimits
 from extproc.steps.live import Live
 from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
 from extproc.telemetry.metrics import Metrics
@@ -225,3 +229,88 @@ async def test_draining_lets_a_running_exchange_finish(tmp_path: Path) -> None:
         await call.done_writing()
         await drain
     assert len(harness.records) == 1
+
+
+def busy_pool(timeout: float = 10.0) -> Pool:
+    """A pool of one endpoint that takes one request at a time."""
+    pool = Pool(
+        "gpus",
+        ScoredPolicy([(LeastRequests(), 1.0)]),
+        retry_count=0,
+        stale_after=1.0,
+        random=Random(0),
+        saturation=SaturationLimits(in_flight=1),
+        queue=QueueLimits(timeout=timeout, try_period=0.01),
+    )
+    pool.set_members({"10.0.0.1:80": {}}, 0.0)
+    return pool
+
+
+def use_pool(harness: Harness, pool: Pool) -> None:
+    routes = HostRoutes("api", (Rule("r/0", (Backend("pool/gpus", 1, pool=pool),)),))
+    harness.service.live = Live(RouteTable({"api": routes}))
+
+
+async def test_a_request_waits_for_an_endpoint_and_envoy_is_told_to_wait_too(harness: Harness) -> None:
+    pool = busy_pool()
+    use_pool(harness, pool)
+    held = pool.pick(PickRequest(), 1.0)
+    async with grpc.aio.insecure_channel(harness.address) as channel:
+        call = ExternalProcessorStub(channel).Process()
+        await call.write(request_headers())
+        await call.read()
+        await call.write(request_body(CHAT))
+        hold = await call.read()
+        assert hold.WhichOneof("response") is None
+        assert hold.override_message_timeout.seconds >= 10
+        held.lease.release(1.0)
+        reply = await call.read()
+        assert reply.dynamic_metadata["envoy.lb"]["x-gateway-destination-endpoint"] == "10.0.0.1:80"
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+    assert pool.view(1.0).endpoints[0].in_flight == 0
+
+
+async def test_a_client_that_leaves_the_queue_frees_its_place(harness: Harness) -> None:
+    pool = busy_pool()
+    use_pool(harness, pool)
+    held = pool.pick(PickRequest(), 1.0)
+    async with grpc.aio.insecure_channel(harness.address) as channel:
+        for leave in ("done_writing", "cancel"):
+            call = ExternalProcessorStub(channel).Process()
+            await call.write(request_headers())
+            await call.read()
+            await call.write(request_body(CHAT))
+            await call.read()
+            assert pool.waiting == 1
+            if leave == "cancel":
+                call.cancel()
+            else:
+                await call.done_writing()
+            while pool.waiting:
+                await asyncio.sleep(0)
+    held.lease.release(1.0)
+    assert pool.view(1.0).endpoints[0].in_flight == 0
+    while len(harness.records) < 2:
+        await asyncio.sleep(0)
+    assert [record.ending for record in harness.records] == [Ending.CLIENT_GONE] * 2
+
+
+async def test_waiting_too_long_and_a_full_queue_are_told_apart(harness: Harness) -> None:
+    pool = busy_pool(timeout=0.0)
+    use_pool(harness, pool)
+    pool.pick(PickRequest(), 1.0)
+    *_, reply = await harness.exchange(request_headers(), request_body(CHAT))
+    assert json.loads(reply.immediate_response.body)["error"]["code"] == "queue_timeout"
+    assert reply.immediate_response.status.code == 503
+    assert edits(reply.immediate_response.headers)["retry-after"] == b"1"
+    pool.configure(
+        pool.policy,
+        retry_count=0,
+        stale_after=1.0,
+        saturation=SaturationLimits(in_flight=1),
+        queue=QueueLimits(max_size=0),
+    )
+    *_, reply = await harness.exchange(request_headers(), request_body(CHAT))
+    assert json.loads(reply.immediate_response.body)["error"]["code"] == "queue_full"
+    assert reply.immediate_response.status.code == 429
