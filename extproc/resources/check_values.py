@@ -63,7 +63,9 @@ def _string_match(at: Located, path: Path, value: StringMatch) -> Iterator[Probl
     if len(given) != 1:
         found = f"found {' and '.join(f'`{kind}`' for kind in given)}" if given else "found none"
         yield at.error(path, "give exactly one of `exact`, `prefix` and `regex`", found)
-    if value.regex is not None and (said := bad_regex(value.regex)):
+    if value.regex == "":
+        yield at.error((*path, "regex"), "an empty pattern fits the empty value only", "write `exact: ''`")
+    elif value.regex is not None and (said := bad_regex(value.regex)):
         yield at.error((*path, "regex"), f"not a valid RE2 pattern: {said}")
 
 

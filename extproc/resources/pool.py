@@ -28,6 +28,30 @@ class EngineMetrics(Spec, frozen=True, kw_only=True):
     """Older figures count as unknown."""
 
 
+class Saturation(Spec, frozen=True, kw_only=True):
+    """From when on an endpoint gets no further request. While all are saturated, requests wait in the gateway.
+
+    A figure that the engine does not report fills nothing; null switches a limit off."""
+
+    queue_depth: Annotated[int, Meta(ge=1)] | None = 5
+    """Requests waiting in the engine."""
+    kv_cache_utilization: Annotated[float, Meta(gt=0, le=1)] | None = 0.95
+    """Share of the engine's KV cache in use."""
+    max_in_flight: Annotated[int, Meta(ge=1)] | None = None
+    """Requests that this gateway has at the endpoint."""
+
+
+class Queue(Spec, frozen=True, kw_only=True):
+    """Where requests wait while every endpoint is saturated, first come first served."""
+
+    max_size: Annotated[int, Meta(ge=0, le=100_000)] = 512
+    """A request beyond it gets 429 `queue_full`."""
+    timeout: Duration = Duration(10)
+    """Longest wait; after it a request gets 503 `queue_timeout`."""
+    try_period: Duration = Duration(1)
+    """A waiting request tries again this often, besides whenever an endpoint becomes free."""
+
+
 class InferencePoolSpec(Spec, frozen=True, kw_only=True):
     endpoints: list[PoolEndpoint]
     models: list[str] = []
@@ -38,6 +62,8 @@ class InferencePoolSpec(Spec, frozen=True, kw_only=True):
     """Attempts on other endpoints after a connect failure, a reset before the answer, 503 or 429."""
     failure_mode: Literal["open", "closed"] = "open"
     """While the filter is away: `open` lets Envoy go round robin over the pool, `closed` answers 503."""
+    saturation: Saturation = field(default_factory=Saturation)
+    queue: Queue = field(default_factory=Queue)
     timeouts: Timeouts = field(default_factory=Timeouts)
     connection_pool: ConnectionPool = field(default_factory=ConnectionPool)
     outlier_detection: OutlierDetection | None = None

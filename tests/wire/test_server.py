@@ -42,13 +42,18 @@ class Harness:
 
     def __init__(self, directory: Path) -> None:
         self.records: list[ExchangeRecord] = []
+        self.settled: asyncio.Queue[ExchangeRecord] = asyncio.Queue()
         self.metrics = Metrics()
         backend = Backend("provider/p", 1, model="ours", is_provider=True, key_header="authorization", key=lambda: b"K")
         routes = HostRoutes("api", (Rule("r/0", (backend,)),), ("ours",))
         live = Live(RouteTable({"api": routes}))
-        self.service = Service(live, self.records.append, lambda _model, size: size // 4, self.metrics, lambda: 1.0)
+        self.service = Service(live, self._settle, lambda _model, size: size // 4, self.metrics, lambda: 1.0)
         self.server = Server(self.service)
         self.address = f"unix:{directory / 'filter.sock'}"
+
+    def _settle(self, record: ExchangeRecord) -> None:
+        self.records.append(record)
+        self.settled.put_nowait(record)
 
     async def exchange(self, *messages: ProcessingRequest) -> list[ProcessingResponse]:
         """Sends messages one by one as Envoy does, each after the reply to the last."""
@@ -287,13 +292,10 @@ async def test_a_client_that_leaves_the_queue_frees_its_place(harness: Harness) 
                 call.cancel()
             else:
                 await call.done_writing()
-            while pool.waiting:
-                await asyncio.sleep(0)
+            assert (await harness.settled.get()).ending is Ending.CLIENT_GONE
+            assert pool.waiting == 0
     held.lease.release(1.0)
     assert pool.view(1.0).endpoints[0].in_flight == 0
-    while len(harness.records) < 2:
-        await asyncio.sleep(0)
-    assert [record.ending for record in harness.records] == [Ending.CLIENT_GONE] * 2
 
 
 async def test_waiting_too_long_and_a_full_queue_are_told_apart(harness: Harness) -> None:
@@ -304,13 +306,8 @@ async def test_waiting_too_long_and_a_full_queue_are_told_apart(harness: Harness
     assert json.loads(reply.immediate_response.body)["error"]["code"] == "queue_timeout"
     assert reply.immediate_response.status.code == 503
     assert edits(reply.immediate_response.headers)["retry-after"] == b"1"
-    pool.configure(
-        pool.policy,
-        retry_count=0,
-        stale_after=1.0,
-        saturation=SaturationLimits(in_flight=1),
-        queue=QueueLimits(max_size=0),
-    )
+    one = SaturationLimits(in_flight=1)
+    pool.configure(pool.policy, retry_count=0, stale_after=1.0, saturation=one, queue=QueueLimits(max_size=0))
     *_, reply = await harness.exchange(request_headers(), request_body(CHAT))
     assert json.loads(reply.immediate_response.body)["error"]["code"] == "queue_full"
     assert reply.immediate_response.status.code == 429
