@@ -38,7 +38,7 @@ bench: setup     ## Compare the filter with an empty one, side by side, on a rea
 
 render: setup    ## Write the Envoy examples in envoy/ and the generated reference in docs/
 	@$(BIN)/python -m extproc.render.examples envoy
-	@$(BIN)/python -m extproc.resources.schema docs/reference.md
+	@$(BIN)/python -m extproc schema --format markdown > docs/reference.md
 
 clean:           ## Remove what setup made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

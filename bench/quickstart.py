@@ -1,73 +1,35 @@
 """`make run`: the whole gateway on one machine, with simulated providers and engines in place of the real ones.
 
-Starts two simulated external providers behind TLS, three simulated GPU engines and `sluice run` on the quickstart's
-manifests, sends a few requests through it, shows what became of each, and stays up until Ctrl-C.
+Starts what the quickstart's manifests point at on this machine (two external providers behind TLS, three GPU engines)
+and `sluice run` on the same manifests, sends a few requests through it, shows what became of each, and stays up until
+Ctrl-C. Addresses come from the manifests and nowhere else. `python -m bench.quickstart DIR` takes a copy of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import openai
 from rich.console import Console
-from rich.table import Table
 
-from bench.certs import make_certificates
+from bench.certs import Certificates
+from bench.demonstration import CALLS, Outcome, demonstrate, table
 from bench.engine.config import EngineConfig
 from bench.engine.server import EngineServer
 from bench.provider import ProviderServer
+from bench.setup import KEYS, Setup, TakenError, certificates, claim_ports, read_setup
+from extproc import tether
+from extproc.resources.problems import ConfigurationError
 
 MANIFESTS = Path(__file__).parent.parent / "deploy" / "quickstart"
-GATEWAY = "http://127.0.0.1:10000"
-HOSTS = ("dashscope.aliyuncs.com", "api.moonshot.cn")
-PROVIDER_PORT = 18443
-ENGINE_PORTS = (18001, 18002, 18003)
-KEYS = {"dashscope的API_KEY": "sk-simulated-dashscope", "Moonshot的API_KEY": "sk-simulated-moonshot"}
-"""Environment variables under the names that the printed manifests use."""
-CHAT = {"messages": [{"role": "user", "content": "请介绍你自己"}]}
-
-
-@dataclass(frozen=True)
-class Call:
-    """One demonstration request: a bare POST as curl sends it, or a chat of the official client."""
-
-    title: str
-    host: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    model: str = ""
-    stream: bool = False
-
-    def curl(self) -> str:
-        headers = "".join(
-            f" -H '{name}: {value}'" for name, value in ({"Host": self.host} | dict(self.headers)).items()
-        )
-        if not self.model:
-            return f"curl{headers} {GATEWAY} -d '{json.dumps(CHAT, ensure_ascii=False)}'"
-        body = {"model": self.model, **CHAT, **({"stream": True} if self.stream else {})}
-        command = "curl -N" if self.stream else "curl"
-        return f"{command} {GATEWAY}/v1/chat/completions -d '{json.dumps(body, ensure_ascii=False)}'"
-
-
-CALLS = (
-    Call("default model of a provider", "dashscope.aliyuncs.com"),
-    Call("subscriber gets the larger one", "dashscope.aliyuncs.com", {"user-type": "subscriber"}),
-    Call("50/50 between two providers", "demo-llm-server"),
-    Call("50/50 between two providers", "demo-llm-server"),
-    Call("least-loaded GPU engine", model="qwen3-8b"),
-    Call("least-loaded GPU engine, streamed", model="qwen3-8b", stream=True),
-    Call("a model that nobody serves", model="gpt-unknown"),
-)
+_WIDTH = 140
+"""Columns where there is no terminal to ask."""
 
 
 class Gateway:
@@ -75,18 +37,19 @@ class Gateway:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.lines: asyncio.Queue[bytes] = asyncio.Queue()
         self.echo = False
+        """Whether lines go on to standard output instead of the queue."""
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
-            if self.echo or not line.startswith(b"{"):
+            if self.echo:
                 sys.stdout.write(line.decode(errors="replace"))
                 sys.stdout.flush()
             else:
-                self.lines.put_nowait(json.loads(line))
+                self.lines.put_nowait(line)
 
     async def stop(self) -> None:
         if self.process.returncode is None:
@@ -95,112 +58,101 @@ class Gateway:
         await self._reader
 
 
-async def start_far_side(stack: AsyncExitStack) -> None:
-    """Providers and engines, each on its usual port."""
-    certificates = make_certificates(MANIFESTS / "certs", HOSTS)
-    provider = ProviderServer(keys=tuple(KEYS.values()), hosts=HOSTS, port=PROVIDER_PORT, certificates=certificates)
-    await stack.enter_async_context(provider)
-    for port in ENGINE_PORTS:
-        await stack.enter_async_context(EngineServer(EngineConfig(port=port)))
+async def start_far_side(stack: AsyncExitStack, setup: Setup, chain: Certificates) -> None:
+    """The simulated providers and engines, where the manifests look for them."""
+    for port, hosts in setup.providers.items():
+        provider = ProviderServer(keys=setup.keys, hosts=hosts, port=port, certificates=chain)
+        await stack.enter_async_context(provider)
+    for port, models in setup.engines.items():
+        await stack.enter_async_context(EngineServer(EngineConfig(port=port, models=models)))
 
 
-async def start_gateway() -> Gateway:
-    command = [sys.executable, "-m", "extproc", "run", "-c", str(MANIFESTS), "--log-level", "warning"]
+async def start_gateway(stack: AsyncExitStack, setup: Setup, environ: Mapping[str, str]) -> Gateway:
+    """`sluice run`, once it is ready. It ends with `stack`, and with this process, however that ends.
+
+    Raises RuntimeError if it ends before it is ready; its messages are on standard error then.
+    """
+    sluice = [sys.executable, "-m", "extproc", "run", "-c", str(setup.directory)]
+    sluice += ["--log-level", "warning", "--envoy-log-level", "error"]
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, env={**os.environ, **KEYS}, start_new_session=True
+        *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *sluice),
+        stdout=asyncio.subprocess.PIPE,
+        env=dict(environ),
+        start_new_session=True,  # Ctrl-C reaches only this process, which then stops the child
     )
     gateway = Gateway(process)
+    stack.push_async_callback(gateway.stop)
     async with aiohttp.ClientSession() as session:
         while process.returncode is None:
             try:
-                async with session.get("http://127.0.0.1:10001/readyz") as response:
+                async with session.get(f"{setup.admin}/readyz") as response:
                     if response.status == 200:
                         return gateway
             except aiohttp.ClientConnectionError:
                 pass  # not listening yet
             await asyncio.sleep(0.05)
-    raise SystemExit("The gateway did not start; its messages are above.")
+    raise RuntimeError("The gateway did not start; its messages are above.")
 
 
-async def send(call: Call) -> tuple[int, float]:
-    """Status and seconds to the end of the answer."""
-    begun = time.perf_counter()
-    if call.model:
-        client = openai.AsyncOpenAI(base_url=f"{GATEWAY}/v1", api_key="any", max_retries=0)
-        async with client:
-            try:
-                answer: Any = await client.chat.completions.create(model=call.model, stream=call.stream, **CHAT)  # type: ignore[call-overload]
-                if call.stream:
-                    async for _ in answer:
-                        pass
-                status = 200
-            except openai.APIStatusError as error:
-                status = error.status_code
-        return status, time.perf_counter() - begun
-    headers = {"Host": call.host, "Content-Type": "application/x-www-form-urlencoded", **call.headers}
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(GATEWAY, data=json.dumps(CHAT), headers=headers) as response,
-    ):
-        await response.read()
-        return response.status, time.perf_counter() - begun
+async def run(console: Console, manifests: Path) -> str:
+    """Starts everything, shows it, and stays until the gateway ends or the task is cancelled. Gives what went wrong."""
+    environ = KEYS | os.environ
+    chain = certificates(manifests / "certs")
+    async with AsyncExitStack() as stack:
+        try:
+            setup = read_setup(manifests, environ)
+            claim_ports(setup)
+            await start_far_side(stack, setup, chain)
+            gateway = await start_gateway(stack, setup, environ)
+        except (ConfigurationError, TakenError, OSError, RuntimeError) as error:
+            return str(error)
+        console.print(f"[bold]The gateway is up:[/bold] {setup.url}\n", highlight=False)
+        report(console, setup, await demonstrate(setup.url, gateway.lines))
+        gateway.echo = True
+        await gateway.process.wait()
+        return "The gateway ended by itself; its messages are above."
 
 
-async def demonstrate(gateway: Gateway, console: Console) -> bool:
-    """Sends every call and prints the table; gives whether all went as they should."""
-    table = Table("request", "status", "to", "model", "endpoint", "tokens in/out", "ms", box=None, header_style="bold")
-    good = True
-    for call in CALLS:
-        status, seconds = await send(call)
-        line = await asyncio.wait_for(gateway.lines.get(), 15)
-        tokens = f"{line.get('prompt_tokens') or '-'}/{line.get('completion_tokens') or '-'}"
-        shown = [str(line.get(name) or "-") for name in ("target", "model", "endpoint")]
-        if shown[0] == "-":
-            shown[0] = f"refused: {line.get('reason')}"
-        table.add_row(call.title, str(status), *shown, tokens, f"{seconds * 1000:.0f}")
-        good = good and status == (404 if "unknown" in call.model else 200)
-    console.print(table)
-    return good
+def report(console: Console, setup: Setup, outcomes: Sequence[Outcome]) -> None:
+    """What became of each request, and what can be tried next."""
+    console.print(table(outcomes))
+    if not all(outcome.expected for outcome in outcomes):
+        console.print(
+            "\n[red]The marked requests did not go as on an unchanged quickstart.[/red] The gateway's messages above "
+            "and docs/troubleshooting.md help."
+        )
+    console.print("\n[bold]The same by hand:[/bold]")
+    for line in dict.fromkeys(call.curl(setup.url) for call in CALLS):
+        console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"  curl {setup.url}/v1/models", highlight=False)
+    console.print(
+        f"\n[bold]Any OpenAI client:[/bold] base URL {setup.url}/v1, model qwen3-8b, any key\n"
+        f"[bold]Look inside:[/bold] {setup.admin} (metrics, endpoints, configuration in force)\n"
+        f"[bold]Change it:[/bold] edit {_near(setup.directory)}/*.yaml; a change is in force once it is saved\n"
+        "Every request is logged below. Ctrl-C stops everything.\n",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _near(directory: Path) -> Path:
+    """As short as it can be said from here."""
+    here = Path.cwd()
+    return directory.relative_to(here) if directory.is_relative_to(here) else directory
 
 
 async def main() -> int:
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    stop = asyncio.Event()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    manifests = Path(sys.argv[1]) if len(sys.argv) > 1 else MANIFESTS
+    work = asyncio.create_task(run(console, manifests))
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as stack:
-        try:
-            await start_far_side(stack)
-        except OSError as error:
-            console.print(f"A port of the quickstart is taken: {error}")
-            return 1
-        gateway = await start_gateway()
-        stack.push_async_callback(gateway.stop)
-        console.print(f"[bold]The gateway is up:[/bold] {GATEWAY}\n")
-        if not await demonstrate(gateway, console):
-            console.print("\nSomething did not go as it should: the gateway's messages are above.")
-            return 1
-        console.print("\n[bold]The same by hand:[/bold]")
-        for line in dict.fromkeys(call.curl() for call in CALLS):
-            console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
-        console.print(f"  curl {GATEWAY}/v1/models", highlight=False)
-        console.print(
-            "\n[bold]Look inside:[/bold] http://127.0.0.1:10001 (metrics, endpoints, configuration)\n"
-            "[bold]Change it:[/bold] edit deploy/quickstart/*.yaml; changes take effect at once\n"
-            "Each request is logged below. Ctrl-C stops everything.\n",
-            highlight=False,
-        )
-        gateway.echo = True
-        ended = asyncio.create_task(gateway.process.wait())
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (ended, stopped):
-            task.cancel()
-        if not stop.is_set():
-            console.print("The gateway ended by itself; its messages are above.")
-            return 1
-        console.print("Stopping ...")
-    return 0
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    try:
+        console.print(await work, style="red", markup=False, highlight=False, soft_wrap=True)
+    except asyncio.CancelledError:
+        console.print("\nStopped.")
+        return 0
+    return 1
 
 
 if __name__ == "__main__":

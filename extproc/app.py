@@ -24,6 +24,7 @@ from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot, target_name
 from extproc.resources.watch import changes
 from extproc.steps.live import Live
+from extproc.telemetry import audit
 from extproc.telemetry.audit import AuditLog
 from extproc.telemetry.metrics import Metrics
 from extproc.wire.server import Server
@@ -62,6 +63,8 @@ class App:
         self._metrics = Metrics(
             max_label_values=gateway.telemetry.max_label_values, endpoints=lambda: list(self._pools.statuses())
         )
+        if gateway.telemetry.audit_log:
+            logging.getLogger(audit.LOGGER).setLevel(logging.INFO)
         estimator = Estimator()
         sinks: dict[str, Sink] = {"metrics": self._metrics.record, "audit": AuditLog()}
         ledger = Ledger(estimator, sinks, failed=self._metrics.sink_failed)
@@ -115,6 +118,8 @@ class App:
         except (ProxyError, RenderError) as error:
             log.error("Envoy cannot take the new configuration, the last good one stays: %s", error)
             self._metrics.config_refused()
+            await self._pools.prepare(self._snapshot.pools)
+            await self._pools.retain(self._snapshot.pools)
             return False
         await self._pools.retain(snapshot.pools)
         log.info("configuration %d is in force", self._generation)

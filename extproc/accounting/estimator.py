@@ -1,7 +1,8 @@
 """Tokens from bytes: a ratio per model, learned from the answers that did report usage.
 
 Pure: no clock, no I/O. Prompt and completion have a ratio each, since templates, tool schemas and hidden reasoning make
-them differ. The ratio is a decayed ratio of sums, tokens over bytes, so that an answer counts by its size:
+them differ; so has the completion of a stream, most of whose bytes are the frame around each token. A ratio is a
+decayed ratio of sums, tokens over bytes, so that an answer counts by its size:
 
     q = T / B                        tokens per byte
     s = min(1, SAMPLE_BYTES / b)     one huge prompt (an image, a book) weighs no more than SAMPLE_BYTES
@@ -25,6 +26,9 @@ BYTES_PER_TOKEN = 4.0
 0.6 to 0.8 tokens)."""
 PRIOR_BYTES = 256.0
 """Weight of that starting value: one short chat outweighs it."""
+EVENT_BYTES_PER_TOKEN = 200.0
+"""The same for event streams: one token an event, as OpenAI, vLLM and SGLang send them."""
+PRIOR_EVENT_BYTES = 2048.0
 SAMPLE_BYTES = 16_384.0
 """Most that one answer can weigh."""
 DECAY = 0.98
@@ -40,9 +44,9 @@ class Ratio:
 
     __slots__ = ("_bytes", "_tokens")
 
-    def __init__(self) -> None:
-        self._bytes = PRIOR_BYTES
-        self._tokens = PRIOR_BYTES / BYTES_PER_TOKEN
+    def __init__(self, bytes_per_token: float = BYTES_PER_TOKEN, weight: float = PRIOR_BYTES) -> None:
+        self._bytes = weight
+        self._tokens = weight / bytes_per_token
 
     def learn(self, size: int, tokens: int) -> None:
         """Take one observation in. A direction without bytes or tokens teaches nothing."""
@@ -63,11 +67,15 @@ class Ratio:
 
 
 class _Model:
-    __slots__ = ("completion", "prompt")
+    __slots__ = ("_completion", "_events", "prompt")
 
     def __init__(self) -> None:
         self.prompt = Ratio()
-        self.completion = Ratio()
+        self._completion = Ratio()
+        self._events = Ratio(EVENT_BYTES_PER_TOKEN, PRIOR_EVENT_BYTES)
+
+    def completion(self, *, events: bool) -> Ratio:
+        return self._events if events else self._completion
 
 
 _UNKNOWN = _Model()
@@ -81,8 +89,10 @@ class Estimator:
         self._models: OrderedDict[str, _Model] = OrderedDict()
         self._max_models = max_models
 
-    def learn(self, model: str, prompt_bytes: int, completion_bytes: int, usage: Usage) -> None:
-        """Take in an answer whose usage came from the model server."""
+    def learn(
+        self, model: str, prompt_bytes: int, completion_bytes: int, usage: Usage, *, events: bool = False
+    ) -> None:
+        """Take in an answer whose usage came from the model server; `events`: it was an event stream."""
         name = model[:MAX_NAME]
         known = self._models.get(name)
         if known is None:
@@ -92,14 +102,14 @@ class Estimator:
         else:
             self._models.move_to_end(name)
         known.prompt.learn(prompt_bytes, usage.prompt_tokens)
-        known.completion.learn(completion_bytes, usage.completion_tokens)
+        known.completion(events=events).learn(completion_bytes, usage.completion_tokens)
 
-    def estimate(self, model: str, prompt_bytes: int, completion_bytes: int) -> Usage:
+    def estimate(self, model: str, prompt_bytes: int, completion_bytes: int, *, events: bool = False) -> Usage:
         """Usage of an answer that reported none. Cached and reasoning tokens cannot be told from sizes and stay 0."""
         known = self._known(model)
         return Usage(
             prompt_tokens=known.prompt.tokens(prompt_bytes),
-            completion_tokens=known.completion.tokens(completion_bytes),
+            completion_tokens=known.completion(events=events).tokens(completion_bytes),
         )
 
     def prompt_tokens(self, model: str, prompt_bytes: int) -> int:

@@ -54,18 +54,20 @@ class Ledger:
         model = record.target_model or record.requested_model
         if record.usage is None:
             if _consumed_tokens(record):
-                record.usage = self._estimator.estimate(model, record.prompt_bytes, record.completion_bytes)
+                sizes = record.prompt_bytes, record.completion_bytes
+                record.usage = self._estimator.estimate(model, *sizes, events=record.events)
                 record.usage_estimated = True
         elif record.ending is Ending.COMPLETED:
             # Only a whole answer's bytes belong to the whole answer's tokens.
             if model and not record.usage_estimated:
-                self._estimator.learn(model, record.prompt_bytes, record.completion_bytes, record.usage)
+                sizes = record.prompt_bytes, record.completion_bytes
+                self._estimator.learn(model, *sizes, record.usage, events=record.events)
         elif record.ending is Ending.CLIENT_GONE:
             self._extend(record, model, record.usage)
 
     def _extend(self, record: ExchangeRecord, model: str, usage: Usage) -> None:
         """Some providers state a first usage before the first token; the rest never came if the client left."""
-        flowed = self._estimator.estimate(model, 0, record.completion_bytes).completion_tokens
+        flowed = self._estimator.estimate(model, 0, record.completion_bytes, events=record.events).completion_tokens
         if flowed > OUTLIER * usage.completion_tokens:
             record.usage = msgspec.structs.replace(usage, completion_tokens=flowed)
             record.usage_estimated = True

@@ -33,6 +33,8 @@ class ExchangeRecord:
     """Bytes of the request that count as prompt."""
     completion_bytes: int = 0
     """Bytes of the answer that count as completion."""
+    events: bool = False
+    """Whether these bytes are server-sent events, a frame around each token included."""
     started: float = 0.0
     first_token: float | None = None
     last_token: float | None = None

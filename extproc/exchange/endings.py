@@ -28,7 +28,10 @@ class Ending(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     KEY_MISSING = "provider_key_missing"
     NO_ENDPOINTS = "no_endpoints"
-    DRAINING = "draining"
+    UNREADABLE_ANSWER = "unreadable_answer"
+    """The answer had to be edited, and its content encoding is corrupt or decodes to more than the limit."""
+    QUEUE_FULL = "queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
     INTERNAL = "internal_error"
 
 
@@ -50,7 +53,9 @@ REFUSALS: Mapping[Ending, Refusal] = {
     Ending.MODEL_NOT_FOUND: Refusal(404, "invalid_request_error"),
     Ending.KEY_MISSING: Refusal(503, "server_error"),
     Ending.NO_ENDPOINTS: Refusal(503, "server_error", retry_after=1),
-    Ending.DRAINING: Refusal(503, "server_error", retry_after=1),
+    Ending.UNREADABLE_ANSWER: Refusal(502, "server_error"),
+    Ending.QUEUE_FULL: Refusal(429, "rate_limit_error", retry_after=1),
+    Ending.QUEUE_TIMEOUT: Refusal(503, "server_error", retry_after=1),
     Ending.INTERNAL: Refusal(500, "server_error"),
 }
 

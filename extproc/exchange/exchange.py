@@ -126,6 +126,11 @@ class Exchange:
         """Bytes of the answer seen so far that count as completion."""
         return self._body.completion_bytes if self._body else 0
 
+    @property
+    def events(self) -> bool:
+        """Whether the answer is an event stream that is looked into."""
+        return self._body is not None and self._body.events
+
     def request_headers(self, *, end: bool) -> None:
         """The request's headers are in; `end`: no body follows."""
         self._advance(Event.REQUEST_HEADERS_ONLY if end else Event.REQUEST_HEADERS)
@@ -171,9 +176,14 @@ class Exchange:
             if self.first_token is None:
                 self.first_token = now
             self.last_token = now
-        if end:
+        reply = UNCHANGED if self._body is None else self._body.feed(chunk, end=end)
+        if reply.broken:
+            if not end:
+                self._advance(Event.RESPONSE_END)
+            self.ending = Ending.UNREADABLE_ANSWER
+        elif end:
             self.ending = Ending.COMPLETED
-        return UNCHANGED if self._body is None else self._body.feed(chunk, end=end)
+        return reply
 
     def response_trailers(self) -> None:
         """Trailers follow the last piece of a streamed answer, which was not marked as such."""

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from extproc.exchange.values import UNCHANGED, BodyMode, BodyReply, HeaderList, Headers, HeadersReply, ResponsePlan
+from extproc.exchange.values import (
+    UNCHANGED,
+    BodyMode,
+    BodyReply,
+    HeaderList,
+    Headers,
+    HeadersReply,
+    ResponsePlan,
+    names_in,
+)
 from extproc.payload.encodings import StreamDecoder, decode_body
 from extproc.payload.errors import PayloadError
 from extproc.payload.stream_edit import StreamEditor, edit_json_answer
@@ -16,10 +25,15 @@ BUFFERED_LIMIT = 512 * 1024
 itself buffers 1 MiB by default, so this stays clear of its limit."""
 
 _EMPTY = BodyReply(body=b"")
+_BROKEN = BodyReply(broken=True)
+"""For bodies whose encoding header is gone already, so that their raw bytes must not follow."""
 
 
 class ResponseBody(Protocol):
     """Handles one answer's body, piece by piece."""
+
+    events: ClassVar[bool]
+    """Whether the pieces are server-sent events."""
 
     @property
     def usage(self) -> Usage | None: ...
@@ -37,7 +51,7 @@ def open_response(
     plan: ResponsePlan, headers: Headers, response_limit: int
 ) -> tuple[ResponseBody | None, BodyMode, HeadersReply]:
     """Chooses the handling of an answer from its headers, and what Envoy is told about it."""
-    remove = _expand(plan.remove_headers, headers) if plan.remove_headers else ()
+    remove = names_in(headers, plan.remove_headers) if plan.remove_headers else ()
     unread = None, BodyMode.NONE, HeadersReply(BodyMode.NONE, plan.set_headers, remove)
     status = headers.get(":status", b"")
     if not (plan.count or plan.edits_body) or not status.startswith(b"2"):
@@ -66,20 +80,10 @@ def open_response(
     return body, mode, HeadersReply(mode, plan.set_headers, remove)
 
 
-def _expand(patterns: tuple[str, ...], headers: Headers) -> tuple[str, ...]:
-    """Envoy removes exact names only, so a pattern becomes the names that are there."""
-    names: list[str] = []
-    for pattern in patterns:
-        if pattern.endswith("*"):
-            names += [name for name in headers if name.startswith(pattern[:-1]) and not name.startswith(":")]
-        elif pattern in headers:
-            names.append(pattern)
-    return tuple(names)
-
-
 class _CountedStream:
     """An event stream that passes unchanged while its usage is read."""
 
+    events: ClassVar[bool] = True
     __slots__ = ("_decoder", "_usage")
 
     def __init__(self, decoder: StreamDecoder | None) -> None:
@@ -116,12 +120,12 @@ class _CountedStream:
 class _EditedStream:
     """An event stream in which the model is renamed or the usage chunk is taken out."""
 
-    __slots__ = ("_broken", "_decoder", "_editor")
+    events: ClassVar[bool] = True
+    __slots__ = ("_decoder", "_editor")
 
     def __init__(self, plan: ResponsePlan, decoder: StreamDecoder | None) -> None:
         self._editor = StreamEditor(plan.model, plan.strip_usage)
         self._decoder = decoder
-        self._broken = False
 
     @property
     def usage(self) -> Usage | None:
@@ -132,14 +136,11 @@ class _EditedStream:
         return self._editor.completion_bytes
 
     def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
-        if self._broken:
-            return _EMPTY
         if self._decoder is not None:
             try:
                 chunk = self._decoder.feed(chunk)
-            except PayloadError:  # the encoding header is gone already, so raw bytes must not follow
-                self._broken = True
-                return _EMPTY
+            except PayloadError:
+                return _BROKEN
         edited = self._editor.feed(chunk)
         if self._decoder is not None and edited is None:
             edited = chunk
@@ -157,6 +158,7 @@ class _EditedStream:
 class _WholeAnswer:
     """A JSON answer, read and edited when it is complete."""
 
+    events: ClassVar[bool] = False
     __slots__ = ("_encoding", "_held", "_limit", "_pieces", "_plan", "_streamed", "completion_bytes", "usage")
 
     def __init__(self, plan: ResponsePlan, encoding: str, limit: int, *, streamed: bool) -> None:
@@ -177,6 +179,8 @@ class _WholeAnswer:
         self._held += len(chunk)
         if self._held > self._limit:  # too large to hold: it goes on as it came, uncounted
             self._pieces = None
+            if self._encoding and self._plan.edits_body:
+                return _BROKEN
             return BodyReply(body=b"".join(pieces)) if self._plan.edits_body and len(pieces) > 1 else UNCHANGED
         if not end:
             return _EMPTY if self._plan.edits_body else UNCHANGED
@@ -189,7 +193,7 @@ class _WholeAnswer:
         try:
             body = decode_body(raw, self._encoding, self._limit) if self._encoding else raw
         except PayloadError:
-            return self._unreadable(raw)
+            return _BROKEN if self._plan.edits_body else UNCHANGED
         self.usage = usage_from_json(body)
         self.completion_bytes = len(body)
         if not self._plan.edits_body:
@@ -198,12 +202,6 @@ class _WholeAnswer:
         if edited == raw and not self._streamed:
             return UNCHANGED
         return BodyReply(body=edited, set_headers=self._length(edited))
-
-    def _unreadable(self, raw: bytes) -> BodyReply:
-        if not self._plan.edits_body:
-            return UNCHANGED
-        body = b"" if self._encoding else raw  # without its encoding header the body would be read as garbage
-        return BodyReply(body=body, set_headers=self._length(body))
 
     def _length(self, body: bytes) -> HeaderList:
         return () if self._streamed else (("content-length", b"%d" % len(body)),)

@@ -42,6 +42,18 @@ class ResponsePlan(msgspec.Struct, frozen=True):
         return self.model is not None or self.strip_usage
 
 
+def names_in(headers: Headers, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """The headers that are there of those that `patterns` name, where a trailing `*` stands for every name with that
+    prefix: Envoy removes exact names only."""
+    names: list[str] = []
+    for pattern in patterns:
+        if pattern.endswith("*"):
+            names += [name for name in headers if name.startswith(pattern[:-1]) and not name.startswith(":")]
+        elif pattern in headers:
+            names.append(pattern)
+    return tuple(names)
+
+
 class Decision(msgspec.Struct, frozen=True):
     """The request goes on to its destination, changed like this."""
 
@@ -77,6 +89,8 @@ class BodyReply(msgspec.Struct, frozen=True):
     """None lets the piece through as it came."""
     set_headers: HeaderList = ()
     """Only of use where the whole body is buffered."""
+    broken: bool = False
+    """The answer had to be decoded for an edit and cannot be: what the client has of it must not look complete."""
 
 
 UNCHANGED = BodyReply()

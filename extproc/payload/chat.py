@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from urllib.parse import unquote
 
 import msgspec
 
@@ -62,6 +63,8 @@ def operation_of(path: str) -> Operation:
     """The operation of a request path, query included or not, whatever prefix the provider puts before it."""
     if "?" in path:
         path = path[: path.index("?")]
+    if "%" in path:  # whoever decodes it later must not serve an operation that was taken for another
+        path = unquote(path)
     operation = _LAST_SEGMENTS.get(path[path.rfind("/") + 1 :])
     if operation is Operation.COMPLETIONS and path.endswith("/chat/completions"):
         return Operation.CHAT_COMPLETIONS

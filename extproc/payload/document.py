@@ -183,10 +183,24 @@ def refusal(body: bytes, error: Exception) -> PayloadError:
         return PayloadError("the body is empty", "empty_body")
     if body.startswith(codecs.BOM_UTF8):
         return PayloadError("the body is not valid JSON: it starts with a byte order mark", "invalid_json")
+    if _only_surrogates_wrong(body):
+        return PayloadError("the body is not valid JSON: a surrogate escape without its pair", "invalid_json")
     detail = str(error).removeprefix("JSON is malformed: ")
     if detail == "Input data was truncated":
         detail = f"it ends too early (byte {len(body)})"
     return PayloadError(f"the body is not valid JSON: {detail}", "invalid_json")
+
+
+def _only_surrogates_wrong(body: bytes) -> bool:
+    """The decoder reports an unpaired surrogate as a text that ends too early, which misleads."""
+    masked = mask_surrogates(body)
+    if masked == body:
+        return False
+    try:
+        _members(masked)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _lower(text: str) -> str:

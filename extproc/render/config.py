@@ -22,14 +22,14 @@ class EnvoyConfig:
     clusters: tuple[Json, ...]
 
 
-def render(snapshot: Snapshot, filter_address: str, *, trusted_hops: int = 0) -> EnvoyConfig:
+def render(snapshot: Snapshot, filter_address: str) -> EnvoyConfig:
     """Envoy's configuration for a snapshot.
 
     `filter_address` is where the filter serves: `unix:PATH` or `HOST:PORT[,HOST:PORT…]`. Raises RenderError if this
     machine or an address does not allow it.
     """
     return EnvoyConfig(
-        listener=listener(snapshot, trusted_hops=trusted_hops),
+        listener=listener(snapshot),
         route_configuration=route_configuration(snapshot),
         clusters=tuple(clusters(snapshot, filter_address)),
     )

@@ -20,7 +20,6 @@ class _Example(msgspec.Struct, frozen=True):
     title: str
     filter_address: str
     admin: str
-    trusted_hops: int = 0
 
 
 _EXAMPLES: Mapping[str, _Example] = {
@@ -34,7 +33,6 @@ _EXAMPLES: Mapping[str, _Example] = {
         "An egress gateway that shares its filters, found by DNS, with others.",
         "sluice.gateways.svc.cluster.local:18080",
         "127.0.0.1:9901",
-        trusted_hops=1,
     ),
 }
 
@@ -46,7 +44,7 @@ def examples(directory: Path) -> dict[str, str]:
 
 def _example(name: str, example: _Example, directory: Path) -> str:
     snapshot = load(directory / "samples" / f"{name}.yaml", environ=_ENVIRONMENT)
-    config = render(snapshot, example.filter_address, trusted_hops=example.trusted_hops)
+    config = render(snapshot, example.filter_address)
     header = f"""\
 {example.title}
 Written from samples/{name}.yaml by `make render`: change that file, not this one.

@@ -64,16 +64,13 @@ LOG_FIELDS = {
 """Field name to Envoy format. Path and authority are the client's; those sent on may differ."""
 
 
-def listener(snapshot: Snapshot, *, trusted_hops: int = 0) -> Json:
-    """The listener without its routes: `http_manager` finds the place where they belong.
-
-    `trusted_hops` is the number of proxies in front of this one whose `x-forwarded-for` entries are believed.
-    """
+def listener(snapshot: Snapshot) -> Json:
+    """The listener without its routes: `http_manager` finds the place where they belong."""
     spec = snapshot.gateway.spec
     manager = typed(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=STAT_PREFIX,
-        **_entrance(trusted_hops),
+        **_entrance(spec.listener.trusted_hops),
         local_reply_config=local_replies(int(spec.limits.request_body)),
         http_filters=_http_filters(snapshot),
     )
@@ -102,6 +99,7 @@ def _entrance(trusted_hops: int) -> Json:
         "generate_request_id": True,
         "normalize_path": True,
         "merge_slashes": True,
+        "strip_trailing_host_dot": True,
         "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "localhost"},
         "common_http_protocol_options": {"headers_with_underscores_action": "ALLOW"},
         # Routes replace the stream's timeout; this one holds where no route is found.

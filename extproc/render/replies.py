@@ -50,7 +50,14 @@ _REPLIES = (
         "The request body is larger than the gateway's limit of {limit} bytes.",
         "response.code == 413",
     ),
-    _Reply("invalid_token", "authentication_error", "%LOCAL_REPLY_BODY%", "response.code == 401"),
+    _Reply(
+        "invalid_token",
+        "authentication_error",
+        "%LOCAL_REPLY_BODY%",
+        # Envoy says 403 of a token for another audience.
+        "response.code == 401 || response.code_details.startsWith('jwt_authn')",
+        status=401,
+    ),
     _Reply(
         "upgrade_unsupported",
         "invalid_request_error",
@@ -62,6 +69,12 @@ _REPLIES = (
         "invalid_request_error",
         "The request did not arrive completely in time.",
         "response.code == 408",
+    ),
+    _Reply(
+        "unsupported_transfer_encoding",
+        "invalid_request_error",
+        "The only transfer encoding that the gateway knows is `chunked`.",
+        "response.code == 501",
     ),
     _Reply(
         "upstream_overloaded",

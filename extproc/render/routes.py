@@ -161,10 +161,14 @@ def _match(match: RequestMatch | None) -> Json:
         return {"prefix": "/"}
     found = _path(match.path)
     if match.headers:
-        found["headers"] = [
-            {"name": name.lower(), "string_match": _string(wanted)} for name, wanted in sorted(match.headers.items())
-        ]
+        found["headers"] = [_header(name.lower(), wanted) for name, wanted in sorted(match.headers.items())]
     return found
+
+
+def _header(name: str, wanted: StringMatch) -> Json:
+    if wanted.prefix == "":  # Envoy takes no empty prefix: any value will do
+        return {"name": name, "present_match": True}
+    return {"name": name, "string_match": _string(wanted)}
 
 
 def _path(wanted: StringMatch | None) -> Json:

@@ -15,6 +15,8 @@ class Listener(Spec, frozen=True, kw_only=True):
 
     address: str = "127.0.0.1"
     port: Port = 10000
+    trusted_hops: Annotated[int, Meta(ge=0, le=10)] = 0
+    """Proxies in front of Envoy whose `x-forwarded-for` entries are believed when the client's address is told."""
 
 
 class Admin(Spec, frozen=True, kw_only=True):
@@ -49,6 +51,8 @@ class AccessLog(Spec, frozen=True, kw_only=True):
 class Telemetry(Spec, frozen=True, kw_only=True):
     source_header: str | None = None
     """Request header whose value becomes the `source` label; without it, the name from `sources`."""
+    audit_log: bool = False
+    """One JSON line per request on standard error: what was decided, for whom, with how many tokens. Never any text."""
     max_label_values: Annotated[int, Meta(ge=1, le=10_000)] = 100
     """Distinct values that a metric label may take; further ones are counted as `other`."""
 

@@ -79,7 +79,8 @@ class ConnectionPool(Spec, frozen=True, kw_only=True):
     max_connections: Positive = 1024
     max_pending_requests: Positive = 1024
     max_requests: Positive = 4096
-    max_retries: Positive = 64
+    max_retries: Positive = 1024
+    """Retried requests at one time, from the retry to their end: those of a lost endpoint are all retried at once."""
     max_requests_per_connection: Positive | None = None
     connect_timeout: Duration = Duration(5)
     idle_timeout: Duration = Duration(90)

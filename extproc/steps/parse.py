@@ -8,8 +8,9 @@ from extproc.payload.chat import check_request, prompt_size
 from extproc.payload.document import Document
 from extproc.payload.encodings import decode_body
 from extproc.payload.errors import PayloadError
-from extproc.steps.request import JSON_TYPE, Request, refuse
+from extproc.steps.request import JSON_TYPE, Request, RequestHead, refuse
 
+_LONGEST_MODEL = 256
 _NO_BODY_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE"))
 _ENDINGS = {
     "unsupported_encoding": Ending.UNSUPPORTED_ENCODING,
@@ -17,8 +18,16 @@ _ENDINGS = {
 }
 
 
+def refuse_announced(head: RequestHead, limit: int) -> Answer | None:
+    """A body that says beforehand that it is too large need not be sent at all."""
+    length = head.headers.get("content-length", b"")
+    return _too_large(limit) if length.isdigit() and int(length) > limit else None
+
+
 def parse(request: Request) -> Answer | None:
     """Fills `body`, `document`, `requested_model` and `prompt_bytes`."""
+    if len(request.raw) > request.body_limit:  # Envoy stops a body soon after its limit, but not at it
+        return _too_large(request.body_limit)
     if not request.raw:
         if request.head.method in _NO_BODY_METHODS:
             return None
@@ -49,11 +58,23 @@ def _parse(request: Request) -> Answer | None:
     operation = request.head.operation
     check_request(operation, document)
     request.document = document
-    request.requested_model = document.text("model") or ""
+    request.requested_model = _model(document)
     request.prompt_bytes = prompt_size(operation, document)
     if b"json" not in content_type:  # `curl -d` calls JSON a form; destinations do not all take that
         request.set_headers.append(JSON_TYPE)
     return None
+
+
+def _model(document: Document) -> str:
+    """The name goes into logs and error messages, so it must not be as long as a body may be."""
+    model = document.text("model") or ""
+    if len(model) > _LONGEST_MODEL:
+        raise PayloadError(f"'model' is longer than {_LONGEST_MODEL} characters", "invalid_value", "model")
+    return model
+
+
+def _too_large(limit: int) -> Answer:
+    return refuse(Ending.BODY_TOO_LARGE, f"The request body is larger than the gateway's limit of {limit} bytes.")
 
 
 def _may_be_json(content_type: bytes) -> bool:

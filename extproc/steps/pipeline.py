@@ -9,26 +9,32 @@ import msgspec
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import Answer, Decision, ResponsePlan
 from extproc.payload.chat import Operation
+from extproc.pool.pool import Pick
+from extproc.pool.waiting import Place
 from extproc.steps.parse import parse
 from extproc.steps.request import JSON_TYPE, Request
 from extproc.steps.route import route
 from extproc.steps.steer import DESTINATION, steer
 from extproc.steps.transform import transform
 
-Step = Callable[[Request], Answer | None]
-"""Reads and completes the request; an answer ends it here."""
+Step = Callable[[Request], Answer | Place[Pick] | None]
+"""Reads and completes the request. An answer ends it here; a place in a queue asks to be run again once settled."""
 
 STEPS: tuple[Step, ...] = (parse, route, transform, steer)
 
 
-def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | Answer:
-    """Takes a request through the steps. Whoever calls it releases `request.lease`, whatever the outcome."""
+def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | Answer | Place[Pick]:
+    """Takes a request through the steps, or through the rest of them after a wait.
+
+    Whoever calls it releases `request.lease`, whatever the outcome.
+    """
     if request.head.operation is Operation.MODELS and request.head.method == "GET":
         return list_models(request)
-    for step in steps:
-        answer = step(request)
-        if answer is not None:
-            return answer
+    for i in range(request.next_step, len(steps)):
+        outcome = steps[i](request)
+        if outcome is not None:
+            request.next_step = i
+            return outcome
     return _decision(request)
 
 

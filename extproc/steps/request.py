@@ -9,7 +9,8 @@ from extproc.exchange.endings import REFUSALS, Ending, error_body
 from extproc.exchange.values import Answer, HeaderList, Headers
 from extproc.payload.chat import Operation, operation_of
 from extproc.payload.document import Document
-from extproc.pool.pool import Lease
+from extproc.pool.pool import Lease, Pick
+from extproc.pool.waiting import Place
 from extproc.steps.routes import Backend, HostRoutes, Rule
 
 JSON_TYPE = ("content-type", b"application/json")
@@ -27,8 +28,15 @@ class RequestHead:
         self.path = headers.get(":path", b"/").decode("latin-1")
         self.host = _without_port(headers.get(":authority", b"").decode("latin-1").lower())
         self.operation: Operation = operation_of(self.path)
+        if self.operation is Operation.OTHER and self.is_bare and self.method == "POST":
+            self.operation = Operation.CHAT_COMPLETIONS
         self.source = ""
         self.source_labels: Mapping[str, str] = {}
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the client wrote nothing but the host: `curl http://provider-host -d …` means a chat."""
+        return self.path.partition("?")[0] in ("", "/")
 
     def text(self, name: str) -> str | None:
         """A header's value; bytes that are not UTF-8 are kept as Latin-1, so that no header can fail a request."""
@@ -78,6 +86,10 @@ class Request:
     remove_headers: list[str] = field(default_factory=list)
     new_body: bytes | None = None
     strip_usage: bool = False
+    next_step: int = 0
+    """Where the steps go on after a wait."""
+    place: Place[Pick] | None = None
+    """Its place in a pool's queue, from when it had to wait."""
     endpoints: str = ""
     """Candidate endpoints, the chosen one first, as Envoy wants them."""
     lease: Lease | None = None

@@ -10,6 +10,8 @@ from extproc.steps.routes import HostRoutes, RouteTable, Rule
 
 def open_route(table: RouteTable, head: RequestHead) -> tuple[HostRoutes, tuple[Rule, ...]] | Answer:
     """What the headers alone say: the host's routes and the rules that may still fit."""
+    if head.method == "CONNECT":  # its body would never end
+        return refuse(Ending.ROUTE_NOT_FOUND, f"No tunnel to {head.host!r}: this gateway serves requests only.")
     routes = table.find(head.host)
     if routes is None:
         return refuse(Ending.ROUTE_NOT_FOUND, f"No route for host {head.host!r}.")

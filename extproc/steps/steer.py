@@ -5,23 +5,48 @@ from __future__ import annotations
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import Answer
 from extproc.pool.policy import PickRequest
-from extproc.pool.pool import NoEndpoints
+from extproc.pool.pool import NoEndpoints, Pick, Pool
+from extproc.pool.waiting import Place, QueueFull
 from extproc.steps.request import Request, refuse
 
 DESTINATION = "x-gateway-destination-endpoint"
 
 
-def steer(request: Request) -> Answer | None:
-    """Fills `endpoints` and `lease`; does nothing for a provider."""
+def steer(request: Request) -> Answer | Place[Pick] | None:
+    """Fills `endpoints` and `lease`; does nothing for a provider. Runs again once the place that it gave is settled."""
     pool = request.backend.pool if request.backend is not None else None
     if pool is None:
         return None
     try:
-        tokens = request.estimate(request.target_model, request.prompt_bytes)
-        pick = pool.pick(PickRequest(model=request.target_model, prompt_tokens=tokens), request.now)
+        outcome = _admit(request, pool)
     except NoEndpoints as error:
-        return refuse(Ending.NO_ENDPOINTS, f"Pool {pool.name!r} has no endpoint to send this to: {error}.")
-    request.lease = pick.lease
-    request.endpoints = ",".join(pick.candidates)
+        return refuse(Ending.NO_ENDPOINTS, f"Pool {pool.name!r} has no endpoint to send this to: {error.reason}.")
+    except QueueFull:
+        return refuse(
+            Ending.QUEUE_FULL, f"Every endpoint of pool {pool.name!r} is busy and {pool.waiting} requests wait already."
+        )
+    if not isinstance(outcome, Pick):
+        return outcome
+    request.lease = outcome.lease
+    request.endpoints = ",".join(outcome.candidates)
     request.set_headers.append((DESTINATION, request.endpoints.encode()))
     return None
+
+
+def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
+    place = request.place
+    if place is None:
+        tokens = request.estimate(request.target_model, request.prompt_bytes)
+        wanted = PickRequest(model=request.target_model, prompt_tokens=tokens)
+        outcome = pool.admit(wanted, request.now)
+        if isinstance(outcome, Pick):
+            return outcome
+        request.place = place = outcome
+    if place.outcome == "waiting":
+        return place
+    if place.pick is not None:
+        return place.pick
+    if place.error is not None:
+        raise place.error
+    waited = place.deadline - place.since
+    return refuse(Ending.QUEUE_TIMEOUT, f"Every endpoint of pool {pool.name!r} stayed busy for {waited:g} s.")

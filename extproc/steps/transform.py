@@ -5,18 +5,23 @@ from __future__ import annotations
 import msgspec
 
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer
+from extproc.exchange.values import Answer, names_in
 from extproc.payload.chat import Operation, with_system_prompt
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
 from extproc.steps.request import Request, refuse
 from extproc.steps.routes import Backend, Rule
 
+CHAT_PATH = "/v1/chat/completions"
 CLIENT_CREDENTIALS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
 """Never sent to a provider."""
 
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """Names that one limit goes by, depending on API and age; a cap on any of them holds for all."""
+_STREAMS = frozenset(
+    (Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS, Operation.RESPONSES, Operation.MESSAGES, Operation.OTHER)
+)
+"""Operations that know `stream`; a provider's setting is not written into others, such as embeddings."""
 _USAGE_STREAMS = (Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS)
 _encode = msgspec.json.encode
 
@@ -34,14 +39,16 @@ def transform(request: Request) -> Answer | None:
     except PayloadError as error:
         return refuse(Ending.INVALID_BODY, str(error), code=error.code, param=error.param)
     head = request.head
-    if backend.path is not None:
-        request.set_headers.append((":path", _destination_path(head.path, head.operation, backend.path).encode()))
+    if backend.path is not None or (head.is_bare and head.operation is Operation.CHAT_COMPLETIONS):
+        path = _destination_path(head.path, head.operation, backend.path or CHAT_PATH)
+        request.set_headers.append((":path", path.encode()))
     elif backend.is_provider:
         request.set_headers.append((":path", head.path.encode("latin-1")))
     if request.new_body is not None:
         request.set_headers.append(("content-length", b"%d" % len(request.new_body)))
     request.set_headers += rule.set_headers
-    request.remove_headers += rule.remove_headers
+    if rule.remove_headers:
+        request.remove_headers += names_in(head.headers, rule.remove_headers)
     if (rule.restore_model or request.strip_usage) and "accept-encoding" in head.headers:
         request.remove_headers.append("accept-encoding")  # the answer has to be read and edited
     return None
@@ -87,8 +94,9 @@ def _edit_stream(
     """Settles whether the answer is streamed, and asks for its usage where only asking brings it."""
     asked = document.boolean("stream")
     stream = bool(asked)
-    if backend.stream is not None and not (backend.fill_only and asked is not None):
-        stream = backend.stream
+    configured = backend.stream if request.head.operation in _STREAMS else None
+    if configured is not None and not (backend.fill_only and asked is not None):
+        stream = configured
         if stream != asked:
             edits["stream"] = b"true" if stream else b"false"
     request.stream = stream
@@ -105,6 +113,8 @@ def _edit_stream(
         edits["stream_options"] = b'{"include_usage":true}'
         request.strip_usage = True
         return
+    if options[:1] != b"{":
+        raise PayloadError("'stream_options' must be an object", "wrong_type", "stream_options")
     parsed = Document.parse(options)
     if parsed.boolean("include_usage") is not True:
         edits["stream_options"] = parsed.edit({"include_usage": b"true"})

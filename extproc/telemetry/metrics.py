@@ -52,7 +52,6 @@ class Metrics(Collector):
         self._exchanges: dict[tuple[str, Ending, int], int] = {}
         self._phases: dict[str, Distribution] = {}
         self._in_flight = 0
-        self._chunks = 0
         self._endpoints = endpoints
         self._statuses: tuple[EndpointStatus, ...] = ()
         self._scraping = asyncio.Lock()
@@ -117,10 +116,6 @@ class Metrics(Collector):
         """
         return self._phases.setdefault(name, Distribution(MESSAGE_BUCKETS))
 
-    def stream_chunks(self, count: int = 1) -> None:
-        """Body chunks of streamed answers that were looked into."""
-        self._chunks += count
-
     def config_loaded(self, generation: int) -> None:
         self._reloads.labels("success").inc()
         self._generation.set(generation)
@@ -158,7 +153,6 @@ class Metrics(Collector):
         yield exchanges
         yield GaugeMetricFamily("sluice_exchanges_in_flight", "Exchanges that have not ended.", self._in_flight)
         yield from message_families(tuple(self._phases.items()))
-        yield CounterMetricFamily("sluice_stream_chunks", "Chunks of streamed answers looked into.", self._chunks)
         yield from endpoint_families(self._statuses)
 
     def _new_exchange(self, exchange: tuple[str, Ending, int]) -> None:

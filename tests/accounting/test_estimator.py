@@ -60,6 +60,17 @@ def test_the_ratio_of_a_model_is_found_and_followed() -> None:
     assert estimator.prompt_tokens("other", 3000) == 750
 
 
+def test_event_streams_have_a_ratio_of_their_own() -> None:
+    """Both starting values are near enough to what servers send that a few answers settle them."""
+    estimator = Estimator()
+    assert estimator.estimate("new", 0, 20_000, events=True) == usage(0, 100)
+    for _ in range(5):
+        estimator.learn("m", 400, 30_000, usage(100, 100), events=True)
+        estimator.learn("m", 400, 500, usage(100, 100))
+    assert estimator.estimate("m", 0, 30_000, events=True).completion_tokens == pytest.approx(100, abs=5)
+    assert estimator.estimate("m", 0, 500).completion_tokens == pytest.approx(100, abs=6)
+
+
 def test_directions_without_bytes_or_tokens_teach_nothing() -> None:
     estimator = Estimator()
     estimator.learn("embedder", 800, 0, usage(100, 0))

@@ -26,6 +26,7 @@ def record(**changes: object) -> ExchangeRecord:
         ({}, (100, 20)),
         ({"ending": Ending.CLIENT_GONE}, (100, 20)),
         ({"completion_bytes": 0}, (100, 0)),
+        ({"completion_bytes": 800, "events": True}, (100, 4)),
         ({"ending": Ending.CLIENT_GONE, "completion_bytes": 0}, None),
         ({"prompt_bytes": 0, "completion_bytes": 0}, None),
         ({"status": 500}, None),

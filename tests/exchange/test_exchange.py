@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 
 import pytest
@@ -157,6 +158,39 @@ def test_a_json_answer_too_large_to_hold_goes_on_unedited() -> None:
         reply = exchange.response_body(piece, end=i == 2, now=1.0)
         seen += piece if reply.body is None else reply.body
     assert seen == b"".join(pieces)
+
+
+UNREADABLE = {
+    "corrupt": [b"not gzip"],
+    "a bomb": [gzip.compress(b'{"model":"theirs","x":"' + b"a" * 2000 + b'"}')],
+    "too long to hold": [b"\x1f", b"a" * 1001],
+}
+
+
+@pytest.mark.parametrize("pieces", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("length", [{}, {"content-length": b"40"}])
+def test_an_answer_to_be_edited_that_cannot_be_decoded_does_not_look_complete(
+    pieces: list[bytes], kind: str, length: dict[str, bytes]
+) -> None:
+    exchange = exchange_in(Phase.DECISION)
+    exchange.decided(Decision({}, plan=ResponsePlan(model="mine")))
+    headers = {":status": b"200", "content-type": kind.encode(), "content-encoding": b"gzip", **length}
+    mode = exchange.response_headers(headers, end=False).mode
+    if mode is BodyMode.BUFFERED:
+        pieces = [b"".join(pieces)]
+    replies = [exchange.response_body(piece, end=piece is pieces[-1], now=1.0) for piece in pieces]
+    assert [reply.broken for reply in replies] == [False] * (len(pieces) - 1) + [True]
+    assert not any(reply.body for reply in replies)
+    assert (exchange.phase, exchange.ending) == (Phase.ENDED, Ending.UNREADABLE_ANSWER)
+
+
+def test_an_answer_that_breaks_in_its_middle_ends_the_exchange_there() -> None:
+    exchange = exchange_in(Phase.DECISION)
+    exchange.decided(Decision({}, plan=ResponsePlan(model="mine")))
+    exchange.response_headers({**SSE, "content-encoding": b"gzip"}, end=False)
+    assert exchange.response_body(b"not gzip", end=False, now=1.0).broken
+    assert (exchange.phase, exchange.ending) == (Phase.ENDED, Ending.UNREADABLE_ANSWER)
 
 
 @pytest.mark.parametrize("status", [b"400", b"429", b"500"])

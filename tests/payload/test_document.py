@@ -214,6 +214,13 @@ def test_lone_surrogates_are_accepted_where_asked_for() -> None:
         Document.parse(b'{"x":"\\ud83d",}', lone_surrogates=True)
 
 
+@pytest.mark.parametrize("body", [b'{"x":"\\ud83d"}', b'{"x":"\\ud83d and more"}', b'{"\\uDE00":1}'])
+def test_an_unpaired_surrogate_is_called_by_its_name(body: bytes) -> None:
+    with pytest.raises(PayloadError, match="surrogate escape without its pair") as caught:
+        Document.parse(body)
+    assert caught.value.code == "invalid_json"
+
+
 def test_typed_values() -> None:
     document = Document.parse(b'{"s":"\\u0041","t":true,"i":7,"z":null,"f":1.5}')
     assert (document.text("s"), document.boolean("t"), document.integer("i")) == ("A", True, 7)

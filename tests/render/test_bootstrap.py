@@ -36,7 +36,7 @@ route r:
 
 @pytest.mark.e2e
 def test_envoy_accepts_everything_without_a_warning(tmp_path: Path) -> None:
-    config = render(snapshot(EVERYTHING), "filters.local:18080,[::1]:18081", trusted_hops=2)
+    config = render(snapshot(EVERYTHING), "filters.local:18080,[::1]:18081")
     file = tmp_path / "envoy.yaml"
     file.write_text(to_yaml(static_bootstrap(config, "127.0.0.1:9901"), ""))
     command = [str(find_envoy()), "--mode", "validate", "-l", "warning", "-c", str(file)]

@@ -66,7 +66,7 @@ def test_streams_at_a_provider_are_never_retried() -> None:
 def test_unary_requests_at_a_provider() -> None:
     action = routes("api.example.com")["provider/x unary"]["route"]
     assert action["host_rewrite_literal"] == "API.example.com:8443"
-    assert (action["timeout"], action["idle_timeout"]) == ("300s", "125s")
+    assert (action["timeout"], action["idle_timeout"]) == ("120s", "125s")
     assert action["retry_policy"] == {
         "num_retries": 4,
         "per_try_timeout": "60s",
@@ -92,7 +92,7 @@ route r:
   host: '*'
   rules:
   - matches:
-    - headers: {X-Tier: {exact: gold}, x-user: {prefix: a}, x-app: {regex: 'b.*'}}
+    - headers: {X-Tier: {exact: gold}, x-user: {prefix: a}, x-app: {regex: 'b.*'}, x-any: {prefix: ''}}
       path: {exact: /v1/chat/completions}
     - path: {regex: '/v1/.*'}
     - path: {prefix: /v2}
@@ -104,6 +104,7 @@ route r:
             "path": "/v1/chat/completions",
             "headers": [
                 {"name": "x-tier", "string_match": {"exact": "gold"}},
+                {"name": "x-any", "present_match": True},
                 {"name": "x-app", "string_match": {"safe_regex": {"regex": "b.*"}}},
                 {"name": "x-user", "string_match": {"prefix": "a"}},
             ],

@@ -147,6 +147,10 @@ def test_two_rules_of_one_name(tmp_path: Path) -> None:
             "model: {exact: a, regex: b}",
             ".model: give exactly one of `exact`, `prefix` and `regex`; found `exact` and `regex`",
         ),
+        (
+            'headers: {x: {regex: ""}}',
+            ".headers.x.regex: an empty pattern fits the empty value only; write `exact: ''`",
+        ),
         ('model: {regex: "(a"}', ".model.regex: not a valid RE2 pattern: missing ): (a"),
         (
             r'headers: {x: {regex: "(?=a)"}}',

@@ -10,7 +10,10 @@ import pytest
 
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import Answer, Decision
+from extproc.pool.pool import Pick
+from extproc.pool.waiting import Place
 from extproc.steps import matching
+from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
 from extproc.steps.request import Request, RequestHead
 from extproc.steps.route import open_route
@@ -27,7 +30,7 @@ def outcome(
     method: str = "POST",
     models: tuple[str, ...] = (),
     **headers: str,
-) -> Decision | Answer:
+) -> Decision | Answer | Place[Pick]:
     head = RequestHead(
         {
             ":method": method.encode(),
@@ -39,7 +42,7 @@ def outcome(
     opened = open_route(RouteTable({"api": HostRoutes("api", rules, models)}), head)
     if isinstance(opened, Answer):
         return opened
-    request = Request(head, *opened, body_limit=10_000, now=0.0, estimate=lambda _model, size: size)
+    request = Request(head, *opened, body_limit=30_000, now=0.0, estimate=lambda _model, size: size)
     request.raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return decide(request)
 
@@ -207,7 +210,7 @@ def test_a_compressed_body_is_read_and_sent_on_decoded() -> None:
 @pytest.mark.parametrize(
     ("request_", "status", "code"),
     [
-        ({"body": gzip.compress(b" " * 20_000), "content_encoding": "gzip"}, 413, "body_too_large"),
+        ({"body": gzip.compress(b" " * 40_000), "content_encoding": "gzip"}, 413, "body_too_large"),
         ({"content_encoding": "snappy"}, 415, "unsupported_encoding"),
         ({"body": b"\x1f\x8bgarbage", "content_encoding": "gzip"}, 400, "invalid_encoding"),
         ({"body": b"--x", "content_type": "multipart/form-data; boundary=x"}, 415, "not_json"),
@@ -217,10 +220,23 @@ def test_a_compressed_body_is_read_and_sent_on_decoded() -> None:
         ({"body": {"messages": "hi"}}, 400, "wrong_type"),
         ({"body": {"prompt": "hi"}}, 400, "missing_field"),
         ({"body": {**CHAT, "stream": "yes"}}, 400, "wrong_type"),
+        ({"body": {**CHAT, "stream": True, "stream_options": []}}, 400, "wrong_type"),
+        ({"body": {**CHAT, "model": "m" * 257}}, 400, "invalid_value"),
+        ({"body": b" " * 30_001}, 413, "body_too_large"),
+        ({"method": "CONNECT"}, 404, "route_not_found"),
     ],
 )
 def test_bad_input_gets_a_clear_error(request_: dict[str, Any], status: int, code: str) -> None:
     assert refused(rule(), **request_) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"content-length": b"10001"}, 413), ({"content-length": b"10000"}, None), ({}, None)],
+)
+def test_a_body_is_refused_by_the_length_that_it_announces(headers: dict[str, bytes], status: int | None) -> None:
+    answer = refuse_announced(RequestHead(headers), 10_000)
+    assert (answer and answer.status) == status
 
 
 def test_a_form_as_curl_sends_it_is_json_after_all() -> None:
@@ -301,3 +317,23 @@ def test_hosts_are_found_exactly_then_by_suffix_then_by_default() -> None:
     table = RouteTable({"a.b.c": exact}, ((".b.c", longer), (".c", suffix)), default)
     found = [table.find(host) for host in ("a.b.c", "x.b.c", "x.c", ".c", "elsewhere")]
     assert found == [exact, longer, suffix, default, default]
+
+
+def test_header_edits_of_a_rule() -> None:
+    edits = rule(set_headers=(("x-internal-team", b"a"),), remove_headers=("x-internal-*", "x-secret", "x-absent"))
+    decision = decided(edits, x_internal_a="1", x_secret="1", x_internal="1")
+    assert ("x-internal-team", b"a") in decision.set_headers
+    assert set(decision.remove_headers) == {"x-internal-a", "x-secret"}
+
+
+def test_a_bare_post_is_a_chat_also_for_a_pool_and_a_provider_without_a_path() -> None:
+    for target in (backend(stream=True), backend(target="pool/p", is_provider=False, stream=True)):
+        decision = decided(rule(target), path="/")
+        assert dict(decision.set_headers)[":path"] == b"/v1/chat/completions"
+        assert json.loads(decision.body or b"")["stream_options"] == {"include_usage": True}
+    assert refused(rule(), path="/", body={"prompt": "hi"}) == (400, "missing_field")
+
+
+def test_a_configured_stream_is_not_written_into_embeddings() -> None:
+    body = sent(rule(backend(model="ours", stream=False)), path="/v1/embeddings", body={"input": "x"})
+    assert body == {"input": "x", "model": "ours"}

@@ -178,7 +178,7 @@ def test_hostile_names_do_not_break_the_exposition() -> None:
     assert models == {'a"b\\c\ufffd# HELP x\ufffd\ufffd'}
 
 
-def test_in_flight_messages_chunks_and_reloads() -> None:
+def test_in_flight_messages_and_reloads() -> None:
     metrics = Metrics()
     for _ in range(3):
         metrics.exchange_started()
@@ -187,8 +187,6 @@ def test_in_flight_messages_chunks_and_reloads() -> None:
     assert metrics.phase("request_headers") is headers
     headers.observe(0.00015)
     headers.observe(0.5)
-    metrics.stream_chunks()
-    metrics.stream_chunks(4)
     metrics.config_loaded(generation=7)
     metrics.config_refused()
     metrics.sink_failed("audit")
@@ -196,7 +194,6 @@ def test_in_flight_messages_chunks_and_reloads() -> None:
     assert value(metrics, "sluice_messages_total", phase="request_headers") == 2
     assert value(metrics, "sluice_message_seconds_bucket", phase="request_headers", le="0.0002") == 1
     assert value(metrics, "sluice_message_seconds_sum", phase="request_headers") == pytest.approx(0.50015)
-    assert value(metrics, "sluice_stream_chunks_total") == 5
     assert value(metrics, "sluice_config_reloads_total", result="success") == 1
     assert value(metrics, "sluice_config_reloads_total", result="failure") == 1
     assert value(metrics, "sluice_config_generation") == 7
