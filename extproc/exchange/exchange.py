@@ -77,7 +77,7 @@ TRANSITIONS: Mapping[Phase, Mapping[Event, Phase]] = {
         Event.RESPONSE_END: Phase.ENDED,
         Event.CLOSED: Phase.ENDED,
     },
-    Phase.UNREAD: {Event.CLOSED: Phase.ENDED},
+    Phase.UNREAD: {Event.RESPONSE_END: Phase.ENDED, Event.CLOSED: Phase.ENDED},
     Phase.ENDED: {Event.CLOSED: Phase.ENDED},
 }
 

@@ -12,7 +12,7 @@ import yaml
 
 from extproc.render.config import EnvoyConfig
 from extproc.render.listener import http_manager
-from extproc.render.parts import Json, address, extension, typed
+from extproc.render.parts import ENDPOINTS_CLUSTER, FILTER_CLUSTER, Json, address, extension, typed
 from extproc.render.routes import ROUTE_CONFIGURATION
 
 CDS_FILE = "cds.json"
@@ -25,25 +25,39 @@ _TYPES = {
     LDS_FILE: "envoy.config.listener.v3.Listener",
 }
 _MAX_CONNECTIONS = 50_000
+_NODE: Json = {"node": {"id": "sluice", "cluster": "sluice"}}
+"""Envoy's name, without which it asks nobody for anything."""
 
 
 def static_bootstrap(config: EnvoyConfig, admin: str) -> Json:
     """One self-contained configuration. `admin` is the address of Envoy's admin interface, as for `address`."""
     found = copy.deepcopy(config.listener)
     http_manager(found)["route_config"] = config.route_configuration
-    return _bootstrap(admin) | {"static_resources": {"listeners": [found], "clusters": [*config.clusters]}}
+    clusters, node = [*config.clusters], {}
+    if any(cluster.get("type") == "EDS" for cluster in clusters):
+        clusters, node = [*clusters, _endpoint_source(config)], _NODE
+    return _bootstrap(admin) | node | {"static_resources": {"listeners": [found], "clusters": clusters}}
 
 
-def dynamic_bootstrap(directory: Path, admin: str) -> Json:
-    """A configuration whose clusters and listeners come from files in `directory` that Envoy watches."""
+def dynamic_bootstrap(directory: Path, admin: str, config: EnvoyConfig) -> Json:
+    """A configuration whose clusters and listeners come from files in `directory` that Envoy watches. Of `config` it
+    holds where the filter is, which stays the same for all that follow.
+    """
     resources = {
         "cds_config": _file_source(directory / CDS_FILE, directory),
         "lds_config": _file_source(directory / LDS_FILE, directory),
     }
-    return _bootstrap(admin) | {
-        "node": {"id": "sluice", "cluster": "sluice"},
-        "dynamic_resources": resources,
-    }
+    return (
+        _bootstrap(admin)
+        | _NODE
+        | {"static_resources": {"clusters": [_endpoint_source(config)]}, "dynamic_resources": resources}
+    )
+
+
+def _endpoint_source(config: EnvoyConfig) -> Json:
+    found = copy.deepcopy(next(cluster for cluster in config.clusters if cluster["name"] == FILTER_CLUSTER))
+    found["name"] = found["load_assignment"]["cluster_name"] = ENDPOINTS_CLUSTER
+    return found
 
 
 class DiscoveryFile(NamedTuple):

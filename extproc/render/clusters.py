@@ -9,6 +9,7 @@ from extproc.render.parts import (
     CLOSED_CLUSTER,
     DESTINATION,
     DESTINATION_NAMESPACE,
+    ENDPOINTS_CLUSTER,
     FILTER_CLUSTER,
     SERVED_BY,
     Json,
@@ -94,7 +95,24 @@ def _pool(pool: InferencePool) -> Json:
         fallback_policy={"policies": [{"typed_extension_config": round_robin}]},
     )
     cluster["load_balancing_policy"] = {"policies": [{"typed_extension_config": chosen}]}
+    if spec.membership == "agents":
+        _follow_agents(cluster)
     return cluster
+
+
+def _follow_agents(cluster: Json) -> None:
+    """The filter tells the endpoints, as they come and go; what Envoy was told last stays while the filter is away."""
+    for name in ("type", "cluster_type", "load_assignment"):
+        cluster.pop(name, None)
+    source = {
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": ENDPOINTS_CLUSTER}}],
+        "set_node_on_first_message_only": True,
+    }
+    # An Envoy that starts before its filter must not wait long for endpoints that nobody can tell.
+    config = {"api_config_source": source, "resource_api_version": "V3", "initial_fetch_timeout": "2s"}
+    cluster |= {"type": "EDS", "eds_cluster_config": {"eds_config": config}}
 
 
 def _metadata_key(name: str) -> Json:

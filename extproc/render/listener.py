@@ -97,6 +97,7 @@ def _entrance(trusted_hops: int) -> Json:
         "use_remote_address": True,
         "xff_num_trusted_hops": trusted_hops,
         "generate_request_id": True,
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
         "normalize_path": True,
         "merge_slashes": True,
         "strip_trailing_host_dot": True,

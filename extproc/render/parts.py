@@ -9,6 +9,8 @@ Json = dict[str, Any]
 
 FILTER_CLUSTER = "sluice"
 """Cluster of the filter itself."""
+ENDPOINTS_CLUSTER = "sluice-endpoints"
+"""The filter once more, as the source of the endpoints that agents register: Envoy wants that one to be static."""
 CLOSED_CLUSTER = "sluice-closed"
 """A cluster without endpoints: where requests go that nobody but the filter may let through."""
 NAMESPACE = "sluice"

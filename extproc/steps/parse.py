@@ -30,6 +30,7 @@ def parse(request: Request) -> Answer | None:
         return _too_large(request.body_limit)
     if not request.raw:
         if request.head.method in _NO_BODY_METHODS:
+            request.stream = request.head.is_websocket
             return None
         return refuse(Ending.INVALID_BODY, "The request has no body: send a JSON object.", code="empty_body")
     try:

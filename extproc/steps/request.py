@@ -34,6 +34,10 @@ class RequestHead:
         self.source_labels: Mapping[str, str] = {}
 
     @property
+    def is_websocket(self) -> bool:
+        return self.headers.get("upgrade", b"").lower() == b"websocket"
+
+    @property
     def is_bare(self) -> bool:
         """Whether the client wrote nothing but the host: `curl http://provider-host -d …` means a chat."""
         return self.path.partition("?")[0] in ("", "/")

@@ -34,9 +34,18 @@ from extproc.exchange.values import (
 )
 
 JWT_NAMESPACE = "envoy.filters.http.jwt_authn"
+_DESTINATION_NAMESPACE = "envoy.lb"
+_SERVED_BY = "served-by"
+"""Where Envoy's configuration has it say which pool endpoint it used last."""
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _MODES = {
-    BodyMode.BUFFERED: ProcessingMode(response_body_mode=ProcessingMode.BUFFERED),
+    # Envoy closes the stream once nothing is left to be sent on it. Asking for trailers, which hardly ever come, keeps
+    # it open, so that its end tells the end of the answer.
+    BodyMode.NONE: ProcessingMode(response_trailer_mode=ProcessingMode.SEND),
+    # Envoy lets a body reply set `content-length` only where the mode asks for the headers as well.
+    BodyMode.BUFFERED: ProcessingMode(
+        response_header_mode=ProcessingMode.SEND, response_body_mode=ProcessingMode.BUFFERED
+    ),
     BodyMode.STREAMED: ProcessingMode(
         response_body_mode=ProcessingMode.STREAMED, response_trailer_mode=ProcessingMode.SEND
     ),
@@ -68,6 +77,15 @@ def metadata_of(message: ProcessingRequest, namespace: str) -> Mapping[str, obje
     """Dynamic metadata that Envoy forwarded, as plain values; empty where there is none."""
     found = message.metadata_context.filter_metadata
     return {name: _plain(value) for name, value in found[namespace].fields.items()} if namespace in found else {}
+
+
+def served_by(message: ProcessingRequest) -> str:
+    """The pool endpoint, `IP:PORT`, that the answer comes from; empty where Envoy names none."""
+    found = message.metadata_context.filter_metadata
+    if _DESTINATION_NAMESPACE not in found:
+        return ""
+    address: str = found[_DESTINATION_NAMESPACE].fields[_SERVED_BY].string_value
+    return address
 
 
 def _plain(value: Value) -> object:
@@ -112,6 +130,9 @@ _WHOLE_EXCHANGE = ProcessingMode(request_body_mode=ProcessingMode.BUFFERED, resp
 """Envoy's configuration leaves the response out, so that its replies to requests that the filter never saw do not wait
 for the filter; the first reply of every exchange asks for it."""
 
+_WITHOUT_REQUEST_BODY = ProcessingMode(response_header_mode=ProcessingMode.SEND)
+"""What a WebSocket client sends after its headers is no body, and flows past the filter."""
+
 CONTINUE_REQUEST = _bytes(ProcessingResponse(request_headers=HeadersResponse(), mode_override=_WHOLE_EXCHANGE))
 """Reply to request headers whose body follows."""
 CONTINUE_TRAILERS = _bytes(ProcessingResponse(response_trailers=TrailersResponse()))
@@ -136,8 +157,17 @@ def encode_decision(decision: Decision, *, with_body: bool) -> bytes:
         reply = ProcessingResponse(request_body=BodyResponse(response=common), dynamic_metadata=metadata)
     else:
         reply = ProcessingResponse(
-            request_headers=HeadersResponse(response=common), dynamic_metadata=metadata, mode_override=_WHOLE_EXCHANGE
+            request_headers=HeadersResponse(response=common),
+            dynamic_metadata=metadata,
+            mode_override=_WITHOUT_REQUEST_BODY,
         )
+    return _bytes(reply)
+
+
+def encode_hold(seconds: float) -> bytes:
+    """Tells Envoy to wait longer for the reply to the message that it sent last. Works once for each message."""
+    reply = ProcessingResponse()
+    reply.override_message_timeout.FromMilliseconds(round(seconds * 1000))
     return _bytes(reply)
 
 
@@ -157,11 +187,18 @@ def encode_answer(answer: Answer, metadata: Metadata) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def encode_headers_reply(reply: HeadersReply) -> bytes:
-    """Reply to the response's headers. There are few different ones, so they are kept."""
+def encode_headers_reply(reply: HeadersReply, endpoint: str = "") -> bytes:
+    """Reply to the response's headers. There are few different ones, so they are kept.
+
+    `endpoint` tells the access log which endpoint served the request, where it is not the one first chosen.
+    """
     common = CommonResponse(header_mutation=_mutation(reply.set_headers, reply.remove_headers))
     return _bytes(
-        ProcessingResponse(response_headers=HeadersResponse(response=common), mode_override=_MODES.get(reply.mode))
+        ProcessingResponse(
+            response_headers=HeadersResponse(response=common),
+            mode_override=_MODES[reply.mode],
+            dynamic_metadata=_struct({"sluice": {"endpoint": endpoint}}) if endpoint else None,
+        )
     )
 
 

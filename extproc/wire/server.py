@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from extproc.exchange.exchange import UnexpectedEventError
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
+from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.session import Service, Session
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,9 @@ _LAST_WORDS = 1.0
 class Server:
     """Serves exchanges of one `Service`. Messages stay bytes within gRPC; the codec parses them."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, endpoints: EndpointDiscovery | None = None) -> None:
         self._service = service
+        self._endpoints = endpoints
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = HealthServicer()
         self.in_flight = 0
@@ -48,6 +50,8 @@ class Server:
         self._idle = asyncio.Event()
         handler = grpc.stream_stream_rpc_method_handler(self._process)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Process": handler}),))
+        if endpoints is not None:
+            self._server.add_generic_rpc_handlers((endpoints.handler,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -73,6 +77,8 @@ class Server:
         if self.in_flight:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), seconds)
+        if self._endpoints is not None:
+            self._endpoints.close()
         await self._server.stop(min(seconds, _LAST_WORDS))
 
     async def _set_health(self, status: Any) -> None:

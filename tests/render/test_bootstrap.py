@@ -75,5 +75,6 @@ def test_rendering_changes_no_config(tmp_path: Path) -> None:
 
 
 def test_the_admin_interface_may_be_a_socket(tmp_path: Path) -> None:
-    found = yaml.safe_load(to_yaml(dynamic_bootstrap(tmp_path, f"unix:{tmp_path}/a"), ""))
+    config = render(snapshot(EVERYTHING), "unix:/f")
+    found = yaml.safe_load(to_yaml(dynamic_bootstrap(tmp_path, f"unix:{tmp_path}/a", config), ""))
     assert found["admin"] == {"address": {"pipe": {"path": f"{tmp_path}/a"}}}

@@ -1,0 +1,1 @@
+"""Messages of `proto/`, compiled by `make proto`."""
