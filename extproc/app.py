@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from extproc.build import build
 from extproc.pools import Pools
 from extproc.proxy import EnvoyProxy, ProxyError
 from extproc.render import RenderError, render
+from extproc.reports import Reports
+from extproc.resources.gateway import Listener
 from extproc.resources.load import load
 from extproc.resources.problems import ConfigurationError
 from extproc.resources.redact import to_builtins
@@ -27,6 +30,7 @@ from extproc.steps.live import Live
 from extproc.telemetry import audit
 from extproc.telemetry.audit import AuditLog
 from extproc.telemetry.metrics import Metrics
+from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.server import Server
 from extproc.wire.session import Service
 
@@ -58,7 +62,9 @@ class App:
         self._secrets = self._secrets_of(self._snapshot)
         self._generation = 0
         self._not_ready = "starting"
-        self._pools = Pools(time.monotonic)
+        self._endpoints = EndpointDiscovery(lambda name: self._pools.members(name))
+        self._pools = Pools(time.monotonic, self._endpoints.changed)
+        self._reports = Reports(self._pools.find, self._agent_token)
         gateway = self._snapshot.gateway.spec
         self._metrics = Metrics(
             max_label_values=gateway.telemetry.max_label_values, endpoints=lambda: list(self._pools.statuses())
@@ -70,7 +76,7 @@ class App:
         ledger = Ledger(estimator, sinks, failed=self._metrics.sink_failed)
         empty = build(Snapshot(), self._secrets, {})
         self._service = Service(empty, ledger.settle, estimator.prompt_tokens, self._metrics, time.monotonic)
-        self._server = Server(self._service)
+        self._server = Server(self._service, self._endpoints)
         self._admin = AdminServer(self._view(), gateway.admin.address, gateway.admin.port)
 
     async def start(self) -> None:
@@ -79,7 +85,9 @@ class App:
         self._use(self._snapshot, self._secrets, await self._build(self._snapshot, self._secrets))
         await self._admin.start()
         await self._server.start(options.listen)
+        await self._reports.apply(self._snapshot.gateway.spec.agents, self._snapshot.directory)
         if self._proxy is not None:
+            _check_free(self._snapshot.gateway.spec.listener)
             await self._proxy.start(render(self._snapshot, options.listen))
         gc.freeze()  # what is alive at this point stays; no collection has to walk it again
         self._not_ready = ""
@@ -115,14 +123,18 @@ class App:
         live = await self._build(snapshot, secrets)
         try:
             await self._swap(snapshot, secrets, live)
-        except (ProxyError, RenderError) as error:
-            log.error("Envoy cannot take the new configuration, the last good one stays: %s", error)
+        except (ProxyError, RenderError, OSError) as error:
+            log.error("the new configuration cannot be put in force, the last good one stays: %s", error)
             self._metrics.config_refused()
+            await self._reports.apply(self._snapshot.gateway.spec.agents, self._snapshot.directory)
             await self._pools.prepare(self._snapshot.pools)
             await self._pools.retain(self._snapshot.pools)
             return False
         await self._pools.retain(snapshot.pools)
         log.info("configuration %d is in force", self._generation)
+        admin = snapshot.gateway.spec.admin
+        if (admin.address, admin.port) != (self._admin.address, self._admin.port):
+            log.warning("the admin address stays %s:%d until the next start", self._admin.address, self._admin.port)
         return True
 
     async def stop(self) -> None:
@@ -132,12 +144,16 @@ class App:
         if self._proxy is not None:
             await self._proxy.stop(seconds)
         await self._server.drain(seconds)
+        await self._reports.stop()
         await self._pools.stop()
         await self._admin.stop()
 
     async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
         """Envoy first: it knows the routes of both configurations while the filter changes over."""
+        await self._reports.apply(snapshot.gateway.spec.agents, snapshot.directory)
         if self._proxy is not None:
+            if snapshot.gateway.spec.listener != self._snapshot.gateway.spec.listener:
+                _check_free(snapshot.gateway.spec.listener)
             await self._proxy.apply(render(snapshot, self._options.listen))
         self._use(snapshot, secrets, live)
 
@@ -156,7 +172,16 @@ class App:
         return build(snapshot, secrets, await self._pools.prepare(snapshot.pools))
 
     def _secrets_of(self, snapshot: Snapshot) -> SecretStore:
-        return SecretStore(self._options.environ, snapshot.directory)
+        secrets = SecretStore(self._options.environ, snapshot.directory)
+        agents = snapshot.gateway.spec.agents
+        if agents is not None:
+            secrets.load([agents.token])
+        return secrets
+
+    def _agent_token(self) -> str | None:
+        agents = self._snapshot.gateway.spec.agents
+        secret = None if agents is None else self._secrets.resolve(agents.token)
+        return None if secret is None else secret.reveal()
 
     def _watched(self) -> set[Path]:
         return {self._options.directory, *self._secrets.files()}
@@ -169,3 +194,15 @@ class App:
             config=lambda: to_builtins(self._snapshot),
             endpoints=self._pools.views,
         )
+
+
+def _check_free(listener: Listener) -> None:
+    """Raises ProxyError if Envoy's address is taken. Envoy itself would share it with another Envoy of the same user,
+    and each would get a part of the connections."""
+    family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listener.address, listener.port))
+        except OSError as error:
+            raise ProxyError(f"cannot listen on {listener.address}:{listener.port}: {error.strerror}") from error

@@ -88,7 +88,9 @@ class _Builder:
         target = self._snapshot.resolve(ref)
         name = target_name(target)
         if isinstance(target, InferencePool):
-            return Backend(name, ref.weight, model=ref.model, pool=self._pools[target.metadata.name])
+            sheddable = frozenset(target.spec.queue.sheddable)
+            pool = self._pools[target.metadata.name]
+            return Backend(name, ref.weight, model=ref.model, pool=pool, sheddable=sheddable)
         settings = provider_settings(target, rule.name)
         spec = target.spec
         key = None
@@ -149,6 +151,8 @@ def _pairs(edits: HeaderEdits) -> tuple[tuple[str, bytes], ...]:
 
 
 def _key_source(secrets: SecretStore, reference: str, prefix: str) -> KeySource:
+    secrets.load([reference])
+
     def key() -> bytes | None:
         secret = secrets.resolve(reference)
         return None if secret is None else (prefix + secret.reveal()).encode()

@@ -53,7 +53,7 @@ class ConfigFiles:
         self._files: dict[str, DiscoveryFile] = {}
         self._rejection = ""
         self._rejected = asyncio.Event()
-        bootstrap = to_yaml(dynamic_bootstrap(directory, admin_address), "Written at every start.")
+        bootstrap = to_yaml(dynamic_bootstrap(directory, admin_address, config), "Written at every start.")
         self._write(BOOTSTRAP_FILE, bootstrap)
         for name, file in dynamic_files(config, directory).items():
             self._put(name, file)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-import aiohttp
-
 from extproc.pool.dns import Source
 from extproc.pool.endpoint import State
 from extproc.pool.pool import Pool, PoolView
 from extproc.pool.runtime import PoolConfig, PoolRuntime
-from extproc.pool.scrape import ScrapeSettings, open_session
+from extproc.pool.scrape import ScrapeSettings
+from extproc.pool.waiting import QueueLimits, SaturationLimits
 from extproc.resources.pool import InferencePool
 from extproc.telemetry.endpoints import EndpointStatus
 
@@ -18,20 +17,19 @@ from extproc.telemetry.endpoints import EndpointStatus
 class Pools:
     """Needs a running loop. Pools of one name stay the same object, whatever is loaded anew."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], on_members: Callable[[], None] = lambda: None) -> None:
+        """`on_members` is called whenever endpoints have joined or left a pool."""
         self._clock = clock
+        self._on_members = on_members
         self._runtimes: dict[str, PoolRuntime] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     async def prepare(self, pools: Mapping[str, InferencePool]) -> Mapping[str, Pool]:
         """Makes every pool of `pools` live, and leaves those that are not among them as they are."""
-        if self._session is None:
-            self._session = open_session()
         for name, resource in pools.items():
             config = _config(resource)
             runtime = self._runtimes.get(name)
             if runtime is None:
-                runtime = PoolRuntime(config, self._session, clock=self._clock)
+                runtime = PoolRuntime(config, clock=self._clock, on_members=self._on_members)
                 await runtime.start()
                 self._runtimes[name] = runtime
             elif runtime.config != config:
@@ -45,8 +43,14 @@ class Pools:
 
     async def stop(self) -> None:
         await self.retain({})
-        if self._session is not None:
-            await self._session.close()
+
+    def find(self, name: str) -> PoolRuntime | None:
+        return self._runtimes.get(name)
+
+    def members(self, name: str) -> list[str] | None:
+        """Addresses of a pool, those that drain left out; None where there is no such pool."""
+        runtime = self._runtimes.get(name)
+        return None if runtime is None else sorted(runtime.pool.addresses())
 
     def views(self) -> list[PoolView]:
         return [runtime.view() for runtime in self._runtimes.values()]
@@ -72,9 +76,16 @@ def _config(resource: InferencePool) -> PoolConfig:
     metrics = spec.metrics
     return PoolConfig(
         name=resource.metadata.name,
+        membership=spec.membership,
         sources=tuple(Source(address=endpoint.address, labels=endpoint.labels) for endpoint in spec.endpoints),
         policy=spec.policy,
         retry_count=spec.retry_count,
         scrape=ScrapeSettings(path=metrics.path, interval=metrics.interval, timeout=metrics.timeout),
         stale_after=metrics.stale_after,
+        saturation=SaturationLimits(
+            queue_depth=spec.saturation.queue_depth,
+            kv_usage=spec.saturation.kv_cache_utilization,
+            in_flight=spec.saturation.max_in_flight,
+        ),
+        queue=QueueLimits(max_size=spec.queue.max_size, timeout=spec.queue.timeout, try_period=spec.queue.try_period),
     )

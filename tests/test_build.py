@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from extproc.build import build
-from extproc.pool.policy import POLICIES
+from extproc.pool.policies import make_policy
 from extproc.pool.pool import Pool
 from extproc.resources.base import decode_hook
 from extproc.resources.gateway import Gateway
@@ -41,7 +41,7 @@ def live(*manifests: Manifest, environ: dict[str, str] | None = None) -> Live:
         providers=found["LLMProvider"], routes=found["LLMRoute"], pools=found["InferencePool"], **settings
     )
     pools = {
-        name: Pool(name, POLICIES["least-request"](), retry_count=2, stale_after=1.0, random=Random(0))
+        name: Pool(name, make_policy("least-request"), retry_count=2, stale_after=1.0, random=Random(0))
         for name in snapshot.pools
     }
     return build(snapshot, SecretStore(environ or {}, Path()), pools)

@@ -1,1 +1,1 @@
-"""A simulated GPU engine: `model` is the pure core, `server` the HTTP driver around it."""
+"""A simulated GPU engine: `extproc.simulate.engine` is the pure core, `server` the HTTP driver around it."""

@@ -11,8 +11,8 @@ import msgspec
 import uvloop
 
 from bench.engine.faults import Faults, parse_setting
-from bench.engine.model import PROFILES, EngineProfile
 from bench.engine.server import EngineConfig, EngineServer, exit_now
+from extproc.simulate.engine import PROFILES, EngineProfile
 
 
 @click.command(context_settings={"show_default": True})

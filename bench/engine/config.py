@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from bench.engine.faults import Faults
-from bench.engine.profile import EngineProfile
+from extproc.simulate.profile import EngineProfile
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,9 @@ from bench import answers
 from bench.engine import openai
 from bench.engine.config import EngineConfig
 from bench.engine.metrics import Observations
-from bench.engine.model import Request, Sequence
 from bench.engine.pacer import Pacer, Sink
 from bench.engine.stream import Answer, Reset, respond
+from extproc.simulate.engine import Request, Sequence
 
 
 class Inference:

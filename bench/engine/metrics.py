@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-from bench.engine.profile import EngineProfile, Load
+from extproc.simulate.profile import EngineProfile, Load
 
 _SECONDS = (
     0.001,

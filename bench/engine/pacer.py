@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from bench.engine.model import Engine, Request, Sequence
+from extproc.simulate.engine import Engine, Request, Sequence
 
 MIN_TICK = 0.001
 """Seconds between two ticks at least; steps that end in between are delivered together. epoll cannot wait for less."""

@@ -1,8 +1,9 @@
 """A simulated engine behind the HTTP interface of vLLM or SGLang, for tests, benchmarks and the quickstart.
 
-The core (`model`) decides when each token exists; this server turns them into OpenAI JSON and server-sent events, shows
-the core's load at `/metrics`, and misbehaves as `/_control` says (`faults`). Token counts follow `bench.answers`: the
-prompt is `render_chat(messages, tools)` or the text itself. An embedding is one prefill with one unseen output token.
+The core (`extproc.simulate.engine`) decides when each token exists; this server turns them into OpenAI JSON and
+server-sent events, shows the core's load at `/metrics`, and misbehaves as `/_control` says (`faults`). Token counts
+follow `bench.answers`: the prompt is `render_chat(messages, tools)` or the text itself. An embedding is one prefill
+with one unseen output token.
 
 A request to a `decode` engine with `x-prefiller-host-port` is first sent to that prefill engine with `max_tokens: 1`,
 as the sidecar of a real prefill/decode pool does; if that fails, the decode engine computes the prompt itself.
@@ -25,10 +26,10 @@ from bench.engine import metrics, openai
 from bench.engine.config import EngineConfig
 from bench.engine.faults import Faults
 from bench.engine.inference import Inference
-from bench.engine.model import Engine
 from bench.engine.pacer import Pacer
 from bench.engine.stream import Reset
 from bench.farside import Recorder, reset_connection
+from extproc.simulate.engine import Engine
 
 __all__ = ["EngineConfig", "EngineServer", "Faults", "exit_now"]
 

@@ -8,9 +8,9 @@ from typing import Literal
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-from bench.engine.model import Sequence
 from bench.engine.openai import EventWriter, Job, answer_json
 from bench.farside import reset_connection
+from extproc.simulate.engine import Sequence
 
 Reset = Literal["before-headers", "after-headers", "mid-stream"]
 

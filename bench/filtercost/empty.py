@@ -1,8 +1,8 @@
 """Filters that do nothing: what gRPC alone costs, which Sluice is compared with.
 
-`plain` is the server that the stubs' documentation leads to: generated servicer, asyncio's own loop, TCP. `fast` uses
-what Sluice uses: uvloop, a Unix socket, messages that stay bytes, return after the last one. Both ask for the phases that
-Sluice asks for and answer every message with an empty reply. Run as `python -m bench.filtercost.empty plain|fast ADDRESS`.
+`plain` is the server that the stubs lead to: generated servicer, asyncio's own loop, TCP. `fast` uses what Sluice uses:
+uvloop, a Unix socket, messages that stay bytes, return after the last one. Both ask for the phases that Sluice asks for
+and answer every message with an empty reply. Run as `python -m bench.filtercost.empty plain|fast ADDRESS`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ _EVENT_STREAM = b"text/event-stream"
 
 _REQUEST_HEADERS = ProcessingResponse(
     request_headers=HeadersResponse(),
-    mode_override=ProcessingMode(
-        request_body_mode=ProcessingMode.BUFFERED, response_header_mode=ProcessingMode.SEND
-    ),
+    mode_override=ProcessingMode(request_body_mode=ProcessingMode.BUFFERED, response_header_mode=ProcessingMode.SEND),
 )
 _REQUEST_BODY = ProcessingResponse(request_body=BodyResponse())
 _BUFFER_RESPONSE = ProcessingResponse(
@@ -46,9 +44,7 @@ _BUFFER_RESPONSE = ProcessingResponse(
 )
 _STREAM_RESPONSE = ProcessingResponse(
     response_headers=HeadersResponse(),
-    mode_override=ProcessingMode(
-        response_body_mode=ProcessingMode.STREAMED, response_trailer_mode=ProcessingMode.SEND
-    ),
+    mode_override=ProcessingMode(response_body_mode=ProcessingMode.STREAMED, response_trailer_mode=ProcessingMode.SEND),
 )
 _RESPONSE_BODY = ProcessingResponse(response_body=BodyResponse())
 _RESPONSE_TRAILERS = ProcessingResponse(response_trailers=TrailersResponse())

@@ -70,17 +70,22 @@ def write_manifests(directory: Path, *, listener: int, admin: int, provider: int
     (directory / "bench.yaml").write_text(text, encoding="utf-8")
 
 
+def on_ports(config: dict[str, Any], *, listener: int, admin: int) -> dict[str, Any]:
+    """The same Envoy configuration on other ports."""
+    config = copy.deepcopy(config)
+    config["admin"]["address"]["socket_address"]["port_value"] = admin
+    config["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"] = listener
+    return config
+
+
 def without_sluice(config: dict[str, Any], *, listener: int, admin: int, filter_address: str | None) -> dict[str, Any]:
     """Sluice's Envoy configuration on other ports, for another filter (`HOST:PORT` or `unix:PATH`), or for none.
 
     Routes no longer wait for the metadata that only Sluice writes; all else stays as it is.
     """
-    config = copy.deepcopy(config)
-    config["admin"]["address"]["socket_address"]["port_value"] = admin
+    config = on_ports(config, listener=listener, admin=admin)
     resources = config["static_resources"]
-    front = resources["listeners"][0]
-    front["address"]["socket_address"]["port_value"] = listener
-    manager = front["filter_chains"][0]["filters"][0]["typed_config"]
+    manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     for host in manager["route_config"]["virtual_hosts"]:
         host["routes"] = _open_routes(host["routes"])
     if filter_address is None:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 from dataclasses import dataclass
+from typing import cast
 
 import uvloop
 
@@ -20,7 +21,7 @@ PAUSE = 0.002
 """Seconds between two events, enough for each to travel alone."""
 
 _KEPT = 4096
-_JSON = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b'
+_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 _STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 _METRICS = b"""# TYPE vllm:num_requests_running gauge
@@ -88,8 +89,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if self._missing:
@@ -123,9 +123,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(_METRICS), _METRICS))
         elif head.startswith(b"GET /seen"):
             seen = self._seen
-            facts = _encode(
-                {"requests": seen.requests, "events": seen.events, "head": seen.head, "body": seen.body}
-            )
+            facts = _encode({"requests": seen.requests, "events": seen.events, "head": seen.head, "body": seen.body})
             self._transport.write(_JSON % (len(facts), facts))
         else:
             self._seen.requests += 1

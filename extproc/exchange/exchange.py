@@ -36,6 +36,7 @@ class Event(Enum):
 
     REQUEST_HEADERS = auto()
     REQUEST_HEADERS_ONLY = auto()
+    REQUEST_CHUNK = auto()
     REQUEST_BODY = auto()
     DECIDED = auto()
     ANSWERED = auto()
@@ -54,9 +55,11 @@ TRANSITIONS: Mapping[Phase, Mapping[Event, Phase]] = {
         Event.CLOSED: Phase.ENDED,
     },
     Phase.REQUEST_BODY: {
+        Event.REQUEST_CHUNK: Phase.REQUEST_BODY,
         Event.REQUEST_BODY: Phase.DECISION,
         Event.ANSWERED: Phase.ENDED,  # refused by its headers alone
         # Envoy's own reply, such as 413, comes through the response phases without a decision.
+        Event.RESPONSE_HEADERS: Phase.RESPONSE_BODY,
         Event.RESPONSE_HEADERS_ONLY: Phase.ENDED,
         Event.RESPONSE_UNREAD: Phase.UNREAD,
         Event.CLOSED: Phase.ENDED,
@@ -94,6 +97,7 @@ class Exchange:
         "_decision",
         "_mode",
         "_response_limit",
+        "bodies",
         "ending",
         "first_token",
         "last_token",
@@ -108,6 +112,8 @@ class Exchange:
         self.status = 0
         self.first_token: float | None = None
         self.last_token: float | None = None
+        self.bodies: BodyMode | None = None
+        """How Envoy sends the bodies of answers whatever it is asked for: STREAMED or NONE. None: as it is asked."""
         self._decision: Decision | None = None
         self._body: ResponseBody | None = None
         self._mode = BodyMode.NONE
@@ -135,9 +141,9 @@ class Exchange:
         """The request's headers are in; `end`: no body follows."""
         self._advance(Event.REQUEST_HEADERS_ONLY if end else Event.REQUEST_HEADERS)
 
-    def request_body(self) -> None:
-        """The whole request body is in."""
-        self._advance(Event.REQUEST_BODY)
+    def request_body(self, *, end: bool = True) -> None:
+        """A piece of the request body is in; `end`: all of it."""
+        self._advance(Event.REQUEST_BODY if end else Event.REQUEST_CHUNK)
 
     def decided(self, decision: Decision) -> None:
         """The request goes on as decided."""
@@ -155,10 +161,11 @@ class Exchange:
         by_envoy = self._decision is None or REASON_HEADER in headers
         body, mode, reply = None, BodyMode.NONE, HeadersReply()
         if self._decision is not None and not by_envoy:
-            body, mode, reply = open_response(self._decision.plan, headers, self._response_limit)
+            body, mode, reply = open_response(self._decision.plan, headers, self._response_limit, self.bodies)
         if end:
             self._advance(Event.RESPONSE_HEADERS_ONLY)
         else:
+            mode = self.bodies or mode
             self._advance(Event.RESPONSE_UNREAD if mode is BodyMode.NONE else Event.RESPONSE_HEADERS)
             self._body, self._mode = body, mode
         self.status = int(headers.get(":status", b"0"))
@@ -172,7 +179,7 @@ class Exchange:
         """A piece of the answer; `end`: the last one."""
         end = end or self._mode is BodyMode.BUFFERED  # before trailers, Envoy marks even a whole body as unfinished
         self._advance(Event.RESPONSE_END if end else Event.RESPONSE_CHUNK)
-        if chunk:
+        if chunk and self._body is not None:
             if self.first_token is None:
                 self.first_token = now
             self.last_token = now
@@ -182,15 +189,16 @@ class Exchange:
                 self._advance(Event.RESPONSE_END)
             self.ending = Ending.UNREADABLE_ANSWER
         elif end:
-            self.ending = Ending.COMPLETED
+            self.ending = self.ending or Ending.COMPLETED
         return reply
 
-    def response_trailers(self) -> None:
-        """Trailers follow the last piece of a streamed answer, which was not marked as such."""
+    def response_trailers(self) -> BodyReply:
+        """Trailers follow the last piece of a streamed answer, which was not marked as such. The reply's body is what
+        was held back until the end."""
         self._advance(Event.RESPONSE_END)
-        self.ending = Ending.COMPLETED
-        if self._body is not None:
-            self._body.abandon()
+        reply = UNCHANGED if self._body is None else self._body.feed(b"", end=True)
+        self.ending = Ending.UNREADABLE_ANSWER if reply.broken else self.ending or Ending.COMPLETED
+        return reply
 
     def closed(self) -> None:
         """Envoy closed the stream: the exchange is over, whatever it waited for."""

@@ -48,13 +48,16 @@ class ResponseBody(Protocol):
 
 
 def open_response(
-    plan: ResponsePlan, headers: Headers, response_limit: int
+    plan: ResponsePlan, headers: Headers, response_limit: int, bodies: BodyMode | None = None
 ) -> tuple[ResponseBody | None, BodyMode, HeadersReply]:
-    """Chooses the handling of an answer from its headers, and what Envoy is told about it."""
+    """Chooses the handling of an answer from its headers, and what Envoy is told about it.
+
+    `bodies` is how Envoy sends the body if it cannot be told.
+    """
     remove = names_in(headers, plan.remove_headers) if plan.remove_headers else ()
     unread = None, BodyMode.NONE, HeadersReply(BodyMode.NONE, plan.set_headers, remove)
     status = headers.get(":status", b"")
-    if not (plan.count or plan.edits_body) or not status.startswith(b"2"):
+    if bodies is BodyMode.NONE or not (plan.count or plan.edits_body) or not status.startswith(b"2"):
         return unread
     content_type = headers.get("content-type", b"").lower()
     encoding = headers.get("content-encoding", b"").decode("latin-1").strip().lower()
@@ -67,7 +70,8 @@ def open_response(
             body = _EditedStream(plan, decoder) if plan.edits_body else _CountedStream(decoder)
         elif b"json" in content_type:
             length = headers.get("content-length", b"")
-            mode = BodyMode.BUFFERED if length.isdigit() and int(length) <= BUFFERED_LIMIT else BodyMode.STREAMED
+            small = length.isdigit() and int(length) <= BUFFERED_LIMIT
+            mode = bodies or (BodyMode.BUFFERED if small else BodyMode.STREAMED)
             body = _WholeAnswer(plan, encoding, response_limit, streamed=mode is BodyMode.STREAMED)
         else:
             return unread

@@ -24,7 +24,7 @@ class Operation(StrEnum):
 
 class _Message(msgspec.Struct, gc=False):
     role: str
-    content: str | list[msgspec.Raw] | None = None
+    content: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Role(msgspec.Struct, gc=False):
@@ -49,6 +49,8 @@ _REQUIRED = {
 }
 _PROMPT_KEYS = ("messages", "prompt", "input", "tools", "functions", "system", "instructions")
 
+_PARTS = ord("[")
+_CONTENT_KINDS = frozenset(b'"[n')
 _ARRAY_START = re.compile(rb"[ \t\n\r]*\[[ \t\n\r]*")
 _NEXT_ELEMENT = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 _AT = re.compile(r" - at `\$(?:\[(\d+)\])?(?:\.(\w+))?")
@@ -74,23 +76,23 @@ def operation_of(path: str) -> Operation:
     return operation
 
 
-def check_request(operation: Operation, document: Document) -> None:
-    """Refuse a body that lacks what the operation needs.
+def check_request(operation: Operation, document: Document) -> bool:
+    """Refuse a body that lacks what the operation needs; gives whether the body may hold media.
 
     Raises PayloadError with code `missing_field` or `wrong_type` and the field in `param`.
     """
     if operation is Operation.CHAT_COMPLETIONS:
-        _check_messages(document)
-        return
+        return _check_messages(document)
     key = _REQUIRED.get(operation)
     if key is None:
-        return
+        return True
     raw = document.raw(key)
     if raw is None or (len(raw) == 4 and bytes(raw) == b"null"):
         raise PayloadError(f"'{key}' is required", "missing_field", key)
+    return operation is Operation.RESPONSES
 
 
-def _check_messages(document: Document) -> None:
+def _check_messages(document: Document) -> bool:
     raw = document.raw("messages")
     if raw is None:
         raise PayloadError("'messages' is required", "missing_field", "messages")
@@ -102,6 +104,12 @@ def _check_messages(document: Document) -> None:
         raise refusal(document.body, error) from None
     if not messages:
         raise PayloadError("'messages' must not be empty", "missing_field", "messages")
+    kinds = [memoryview(message.content)[0] for message in messages]  # a value's first byte tells its type
+    for index, kind in enumerate(kinds):
+        if kind not in _CONTENT_KINDS:
+            param = f"messages[{index}].content"
+            raise PayloadError(f"'{param}' must be a string, an array of parts or null", "wrong_type", param)
+    return _PARTS in kinds
 
 
 def _wrong_message(text: str) -> PayloadError:
@@ -116,8 +124,7 @@ def _wrong_message(text: str) -> PayloadError:
         param = f"messages[{index}]"
         return PayloadError(f"'{param}' must be an object", "wrong_type", param)
     param = f"messages[{index}].{field}"
-    expected = "a string" if field == "role" else "a string, an array of parts or null"
-    return PayloadError(f"'{param}' must be {expected}", "wrong_type", param)
+    return PayloadError(f"'{param}' must be a string", "wrong_type", param)
 
 
 def with_system_prompt(messages_raw: bytes, prepend: str | None, append: str | None) -> bytes:
@@ -174,7 +181,7 @@ def _text_part(text: str | None) -> bytes:
     return b'{"type":"text","text":' + _encode(text) + b"}" if text else b""
 
 
-def prompt_size(operation: Operation, document: Document) -> int:
+def prompt_size(operation: Operation, document: Document, *, may_hold_media: bool = True) -> int:
     """Bytes of encoded JSON that will be tokenised: messages, prompt, input, tools, instructions.
 
     Base64 media (`"data:…"` URLs and `"data"` fields) does not count, as its tokens have nothing to do with its bytes.
@@ -183,7 +190,7 @@ def prompt_size(operation: Operation, document: Document) -> int:
         return 0
     raws = {key: raw for key in _PROMPT_KEYS if (raw := document.raw(key)) is not None}
     size = sum(map(len, raws.values()))
-    if b'"data' in document.body:
+    if may_hold_media and b'"data' in document.body:
         size -= sum(_media_size(document, key) for key, raw in raws.items() if len(raw) > _LONG_DATA)
     return size
 

@@ -61,8 +61,10 @@ class Endpoint:
         "_peak",
         "_scrape_began",
         "address",
+        "at_scrape",
         "failed_at",
         "foreign",
+        "foreign_waiting",
         "fresh_until",
         "in_flight",
         "labels",
@@ -86,7 +88,11 @@ class Endpoint:
         self.tokens = 0
         """Tokens that those requests still have to work through, as estimated by who leases."""
         self.load: EngineLoad | None = None
+        self.at_scrape = 0
+        """How many requests of ours were in flight when the load was read."""
         self.foreign = 0.0
+        self.foreign_waiting = 0.0
+        """How many of those the engine has queued at most."""
         self.fresh_until = float("-inf")
         self.picked_at = 0
         """Number of the pick that chose this endpoint last, over the whole pool; 0: never."""
@@ -117,15 +123,21 @@ class Endpoint:
         self._peak = self.in_flight
         self._scrape_began = now
 
-    def observed(self, load: EngineLoad | None, stale_after: float) -> None:
-        """Takes over what a scrape brought. None, or neither running nor waiting known: the load is unknown."""
+    def observed(self, load: EngineLoad | None, stale_after: float) -> bool:
+        """Takes over what a scrape brought. None, or neither running nor waiting known: the load is unknown.
+
+        Returns whether the engine has begun anew since the last scrape: its totals have gone back.
+        """
+        began_anew = _went_back(self.load, load)
         self.load = load
         if load is None or (load.running is None and load.waiting is None):
             self.fresh_until = float("-inf")
-            return
+            return began_anew
         self.foreign = max(0.0, (load.running or 0.0) + (load.waiting or 0.0) - self._peak)
+        self.foreign_waiting = min(self.foreign, load.waiting or 0.0)
         self.fresh_until = load.taken_at + stale_after
-        self._peak = self.in_flight
+        self.at_scrape = self._peak = self.in_flight
+        return began_anew
 
     def scrape_ends(self) -> bool:
         """Whether the scrape says how things are; not if this endpoint failed after the scrape had begun."""
@@ -160,3 +172,10 @@ class Endpoint:
             kv_usage=load.kv_usage if load else None,
             metrics_age=now - load.taken_at if load else None,
         )
+
+
+def _went_back(before: EngineLoad | None, after: EngineLoad | None) -> bool:
+    if before is None or after is None:
+        return False
+    known, total = before.prompt_tokens_total, after.prompt_tokens_total
+    return known is not None and total is not None and total < known

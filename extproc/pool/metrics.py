@@ -1,13 +1,13 @@
 """Reads the few figures that matter out of an engine's Prometheus page, without parsing the page.
 
 A page is some 100 KB of histograms, and its figures are asked for several times a second per endpoint. So the lines are
-looked up by name with the byte search of the interpreter. The exposition format prints all series of a metric as one
-group.
+looked up by name with the byte search of the interpreter, first where they stood on the page before. The exposition
+format prints all series of a metric as one group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,11 +15,24 @@ from extproc.pool.load import EngineLoad
 
 _HEAD = 8192
 """Bytes in which gauges usually are. A hit there is cheap; a name that is absent is found out faster from the end."""
-_LIMITS = {"running": 1e6, "waiting": 1e6, "kv_usage": 1.0, "block_size": 1e6, "num_blocks": 1e10}
+_NEAR = 512
+"""Bytes by which a metric may have moved since the page before."""
+_LIMITS = {"running": 1e6, "waiting": 1e6, "kv_usage": 1.0, "block_size": 1e6, "num_blocks": 1e10, "max_adapters": 1e6}
 _LIMIT_OF_TOTALS = 1e16
+_NOT_SUMMED = ("kv_usage", "block_size")
 _BRACE = ord("{")
 _MAX_SERIES = 1024
 """Series read of one metric. More than that is no engine."""
+_MAX_ADAPTERS = 1024
+
+
+class _Adapters(NamedTuple):
+    running: tuple[str, ...] | None
+    waiting: tuple[str, ...] | None
+    limit: float | None
+
+
+_NO_ADAPTERS = _Adapters(None, None, None)
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,10 +41,14 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     metrics: dict[str, tuple[bytes, ...]]
     """Field of `EngineLoad` -> names of the metric, today's first."""
+    all_tokens_per_s: bytes = b""
+    """Metric of prompt and generated tokens together, for an engine that prints no rate of the prompt's alone."""
     info: bytes = b""
     """Metric whose labels hold the geometry of the cache."""
     info_labels: dict[str, bytes] = {}
     """Field of `EngineLoad` -> label of `info`."""
+    adapters: bytes = b""
+    """Metric in vLLM's shape whose labels list the LoRA adapters and whose value is the time at which they did."""
     replica: bytes = b""
     """Label that tells replicas apart where series of one replica repeat the same figure. Empty: every series counts.
     """
@@ -51,6 +68,7 @@ DIALECTS: tuple[Dialect, ...] = (
         },
         info=b"vllm:cache_config_info",
         info_labels={"block_size": b"block_size", "num_blocks": b"num_gpu_blocks"},
+        adapters=b"vllm:lora_requests_info",
     ),
     Dialect(
         engine="sglang",
@@ -67,21 +85,56 @@ DIALECTS: tuple[Dialect, ...] = (
         replica=b"dp_rank",
         breakdown=b"priority",
     ),
+    Dialect(
+        engine="trtllm",
+        metrics={
+            "running": (b"trtllm_num_requests_running",),
+            "waiting": (b"trtllm_num_requests_waiting",),
+            "kv_usage": (b"trtllm_kv_cache_utilization",),
+            "block_size": (b"trtllm_kv_cache_tokens_per_block",),
+            "num_blocks": (b"trtllm_kv_cache_max_blocks",),
+        },
+    ),
+    Dialect(
+        engine="bladellm",
+        metrics={
+            "running": (b"decode_batch_size_mean",),
+            "waiting": (b"wait_queue_size_mean",),
+            "kv_usage": (b"block_usage_gpu_mean",),
+            "generated_per_s": (b"tps_out",),
+        },
+        all_tokens_per_s=b"tps_total",
+    ),
 )
+_ORDERS = {first.engine: tuple(sorted(DIALECTS, key=lambda dialect: dialect is not first)) for first in DIALECTS}
 _TELLING = ("running", "waiting", "kv_usage")
 """Fields by which a dialect is recognised: one of them is there whenever load is worth reading."""
 
 
-def parse_metrics(text: bytes, now: float, dialects: tuple[Dialect, ...] = DIALECTS) -> EngineLoad | None:
+def likeliest(engine: str) -> tuple[Dialect, ...]:
+    """All dialects, that of an engine seen before first: on a page of another one, each absent name costs a search."""
+    return _ORDERS.get(engine, DIALECTS)
+
+
+Places = dict[bytes, int]
+"""Name of a metric -> where its group begins. Only speeds up the search: right, outdated or made up, any will do."""
+
+
+def parse_metrics(
+    text: bytes, now: float, dialects: tuple[Dialect, ...] = DIALECTS, places: Places | None = None
+) -> EngineLoad | None:
     """The load that `text` tells, or None where no dialect fits. Never raises, whatever the bytes.
+
+    `places` is what the call before, for the same engine, has left there; this call brings it up to date.
 
     Series of one metric are summed over models and ranks; of the KV use the highest counts. A series that is no sane
     number (NaN, infinite, negative, absurd, not a number) makes its field unknown.
     """
     if text[:1] != b"#":
         text = b"\n" + text  # every name is looked for at the start of a line
+    page = _Page(text, {} if places is None else places)
     for dialect in dialects:
-        found = {field: _read(text, dialect, field) for field in _TELLING}
+        found = {field: _read(page, dialect, field) for field in _TELLING}
         if any(lines for lines, _ in found.values()):
             break
     else:
@@ -89,44 +142,75 @@ def parse_metrics(text: bytes, now: float, dialects: tuple[Dialect, ...] = DIALE
     fields = {field: value for field, (_, value) in found.items()}
     for field in dialect.metrics:
         if field not in fields:
-            fields[field] = _read(text, dialect, field)[1]
+            fields[field] = _read(page, dialect, field)[1]
+    if dialect.all_tokens_per_s:
+        fields["prompt_per_s"] = _prompt_rate(page, dialect, fields["generated_per_s"])
     if dialect.info:
-        fields.update(_geometry(text, dialect))
-    return EngineLoad(engine=dialect.engine, taken_at=now, **fields)
+        fields.update(_geometry(page, dialect))
+    adapters = _adapters(page, dialect.adapters) if dialect.adapters else _NO_ADAPTERS
+    return EngineLoad(
+        engine=dialect.engine,
+        taken_at=now,
+        source="scrape",
+        **fields,
+        running_adapters=adapters.running,
+        waiting_adapters=adapters.waiting,
+        max_adapters=adapters.limit,
+    )
 
 
-def _read(text: bytes, dialect: Dialect, field: str) -> tuple[bool, float | None]:
+class _Page:
+    """The text of a page that begins with a line end, or with a comment, and where its metrics are likely to stand."""
+
+    __slots__ = ("_places", "_text")
+
+    def __init__(self, text: bytes, places: Places) -> None:
+        self._text = text
+        self._places = places
+
+    def series(self, name: bytes) -> list[bytes]:
+        """What follows `name` on each line of its group: labels, value. Nothing where the metric is absent."""
+        text, needle = self._text, b"\n" + name
+        at = self._begin(needle)
+        size = len(needle)
+        found: list[bytes] = []
+        while at >= 0 and len(found) < _MAX_SERIES:
+            begin = at + size
+            end = text.find(b"\n", begin)
+            if end < 0:
+                end = len(text)
+            if text[begin : begin + 1] in (b"{", b" ", b"\t"):
+                if not found:
+                    self._places[needle] = at
+                found.append(text[begin:end])
+                if not text.startswith(needle, end):
+                    break
+                at = end
+            else:  # a longer name that begins with this one
+                at = text.find(needle, end)
+        return found
+
+    def _begin(self, needle: bytes) -> int:
+        """Where the first line with `needle` begins, or a line before it that only begins alike; -1 for none."""
+        text = self._text
+        place = self._places.get(needle, -1)
+        if place >= 0:
+            at = text.find(needle, max(0, place - _NEAR), place + _NEAR)
+            if at >= 0 and not text.startswith(needle, text.rfind(b"\n", 0, at)):
+                return at
+        at = text.find(needle, 0, _HEAD)
+        if at < 0 and text.rfind(needle) >= 0:
+            return text.find(needle)
+        return at
+
+
+def _read(page: _Page, dialect: Dialect, field: str) -> tuple[bool, float | None]:
     """Whether the metric of `field` is on the page, and its value."""
     for name in dialect.metrics.get(field, ()):
-        lines = list(_series(text, name))
+        lines = page.series(name)
         if lines:
             return True, _combined(lines, dialect, field)
     return False, None
-
-
-def _series(text: bytes, name: bytes) -> Iterator[bytes]:
-    """What follows `name` on each line of its group: labels, value."""
-    needle = b"\n" + name
-    at = text.find(needle, 0, _HEAD)
-    if at < 0:
-        if text.rfind(needle) < 0:
-            return
-        at = text.find(needle)
-    size = len(needle)
-    for _ in range(_MAX_SERIES):
-        begin = at + size
-        end = text.find(b"\n", begin)
-        if end < 0:
-            end = len(text)
-        if text[begin : begin + 1] in (b"{", b" ", b"\t"):
-            yield text[begin:end]
-            if not text.startswith(needle, end):
-                return
-            at = end
-        else:  # a longer name that begins with this one
-            at = text.find(needle, end)
-            if at < 0:
-                return
 
 
 def _combined(lines: list[bytes], dialect: Dialect, field: str) -> float | None:
@@ -144,12 +228,18 @@ def _combined(lines: list[bytes], dialect: Dialect, field: str) -> float | None:
         replicas[replica] = max(value, replicas.get(replica, 0.0))
     if not replicas:
         return None
-    return max(replicas.values()) if field == "kv_usage" else sum(replicas.values())
+    return max(replicas.values()) if field in _NOT_SUMMED else sum(replicas.values())
 
 
-def _geometry(text: bytes, dialect: Dialect) -> dict[str, float | None]:
+def _prompt_rate(page: _Page, dialect: Dialect, generated: float | None) -> float | None:
+    lines = page.series(dialect.all_tokens_per_s)
+    total = _combined(lines, dialect, "prompt_per_s") if lines else None
+    return None if total is None or generated is None else max(0.0, total - generated)
+
+
+def _geometry(page: _Page, dialect: Dialect) -> dict[str, float | None]:
     """Block size of the first rank, blocks of all of them."""
-    lines = list(_series(text, dialect.info))
+    lines = page.series(dialect.info)
     sizes: dict[str, list[float | None]] = {
         field: [_number(_label(line, label), _LIMITS[field]) for line in lines]
         for field, label in dialect.info_labels.items()
@@ -159,6 +249,25 @@ def _geometry(text: bytes, dialect: Dialect) -> dict[str, float | None]:
         "block_size": next(iter(sizes["block_size"]), None) or None,
         "num_blocks": total if total and None not in sizes["num_blocks"] else None,
     }
+
+
+def _adapters(page: _Page, name: bytes) -> _Adapters:
+    """Each change of the adapters is a series of its own; the one with the latest time tells how things are."""
+    newest, latest = b"", -1.0
+    for line in page.series(name):
+        value = _number(_value(line), _LIMIT_OF_TOTALS)
+        if value is not None and value > latest:
+            newest, latest = line, value
+    if not newest:
+        return _NO_ADAPTERS
+    limit = _number(_label(newest, b"max_lora"), _LIMITS["max_adapters"])
+    return _Adapters(_names(newest, b"running_lora_adapters"), _names(newest, b"waiting_lora_adapters"), limit)
+
+
+def _names(line: bytes, label: bytes) -> tuple[str, ...]:
+    """A comma-separated label, at most `_MAX_ADAPTERS` of its names."""
+    parts = _label(line, label).decode(errors="replace").split(",", _MAX_ADAPTERS)[:_MAX_ADAPTERS]
+    return tuple([name for part in parts if (name := part.strip())])
 
 
 def _value(rest: bytes) -> bytes:

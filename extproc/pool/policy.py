@@ -6,25 +6,67 @@ them see the endpoints in no particular order, must not depend on it, and must n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
 import msgspec
 
 from extproc.pool.endpoint import Endpoint
+from extproc.pool.prompt import Prompt
 
 
 class PickRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is known of a request when its endpoint is chosen. A policy that needs more (session key, LoRA adapter,
-    block hashes, subset hint, role) adds a field with a default.
-    """
+    """What is known of a request when its endpoint is chosen. Every field has a value that means unknown."""
 
     model: str = ""
     prompt_tokens: int = 0
     """Estimate; 0 is unknown."""
     expected_output_tokens: int = 0
     """Estimate; 0 is unknown."""
+    prompt: Prompt | None = None
+    """What the prompt is made of. Hashed only by policies that look for cached prefixes."""
+    session: str = ""
+    """Key of a conversation or user whose requests better stay together; empty: none."""
+    lora: str = ""
+    """LoRA adapter that the request needs; empty: none."""
+    subset: frozenset[str] | None = None
+    """Addresses to which the choice is limited; None: no limit."""
+    tells_first_token: bool = False
+    """Whether `Lease.served` will be called when the first token arrives, and not only when all have."""
+
+
+class Held(Protocol):
+    """What learning parts see of a `Lease`. The same object in every call for one request; hashable."""
+
+    @property
+    def request(self) -> PickRequest: ...
+
+    @property
+    def prefill(self) -> Endpoint | None:
+        """The other endpoint of a request whose prompt and answer are computed apart, until the prompt is done."""
+        ...
+
+
+class Learner:
+    """Told what becomes of requests. The default is to learn nothing.
+
+    For one request: `chosen`, then perhaps `served`, then `released`; when it moves to another endpoint, `released` for
+    the old one and `chosen` for the new one. Calls may concern requests that began before the learner existed.
+    """
+
+    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
+        """The request goes to `endpoint`, and its load counts there."""
+
+    def served(self, held: Held, endpoint: Endpoint, now: float) -> None:
+        """The first token has arrived: the engine has computed the prompt, so its cache holds it."""
+
+    def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
+        """The request has left `endpoint`: answered, failed, given up or moved."""
+
+    def left(self, endpoint: Endpoint) -> None:
+        """The endpoint is no longer a member, or its engine began anew: what its cache held is lost."""
 
 
 class Filter(Protocol):
@@ -35,7 +77,7 @@ class Filter(Protocol):
 
 class Scorer(Protocol):
     def score(self, request: PickRequest, endpoints: Sequence[Endpoint], now: float) -> list[float]:
-        """One figure from 0 to 1 for each of `endpoints`, the best 1."""
+        """One figure from 0 to 1 for each of `endpoints`, the best 1. Empty: nothing to say of this request."""
         ...
 
 
@@ -47,19 +89,27 @@ class Picker(Protocol):
         ...
 
 
-class Policy(Protocol):
+class Policy(Learner, ABC):
     """What a pool asks. `ScoredPolicy` serves nearly all; a policy of another shape implements this itself."""
 
+    @abstractmethod
     def choose(
         self, request: PickRequest, endpoints: Sequence[Endpoint], count: int, now: float, random: Random
     ) -> list[Endpoint]:
         """At most `count` of `endpoints`, all of which may be chosen, in the order in which they shall be tried.
         Empty: none of them can serve this request."""
-        ...
+
+    def prefill(
+        self, request: PickRequest, chosen: Endpoint, endpoints: Sequence[Endpoint], now: float, random: Random
+    ) -> Endpoint | None:
+        """The endpoint that computes the prompt for `chosen`, which was just chosen. None: `chosen` does it itself."""
+        return None
 
 
-class ScoredPolicy:
-    """Filters in order, the weighted sum of the scorers, the picker."""
+class ScoredPolicy(Policy):
+    """Filters in order, the weighted sum of the scorers, the picker. Parts that are `Learner`s learn, and so do those
+    in `learners`, which several parts may share.
+    """
 
     def __init__(
         self,
@@ -67,29 +117,47 @@ class ScoredPolicy:
         *,
         filters: Sequence[Filter] = (),
         picker: Picker | None = None,
+        learners: Sequence[Learner] = (),
     ) -> None:
         if not scorers:
             raise ValueError("a policy needs at least one scorer")
-        self._first, self._first_weight = scorers[0]
-        self._others = tuple(scorers[1:])
+        self._scorers = tuple(scorers)
         self._filters = tuple(filters)
         self._picker = picker or BestPicker()
+        parts = (*self._filters, *(scorer for scorer, _ in scorers), self._picker)
+        self._learners = (*learners, *(part for part in parts if isinstance(part, Learner)))
 
     def choose(
         self, request: PickRequest, endpoints: Sequence[Endpoint], count: int, now: float, random: Random
     ) -> list[Endpoint]:
         for part in self._filters:
             endpoints = part.keep(request, endpoints, now)
-        if len(endpoints) <= 1:
-            return list(endpoints)
-        scores = self._first.score(request, endpoints, now)
-        if self._others:
-            first_weight = self._first_weight
-            scores = [first_weight * score for score in scores]
-            for scorer, weight in self._others:
-                more = scorer.score(request, endpoints, now)
+        if not endpoints:
+            return []
+        scores: list[float] = []
+        for scorer, weight in self._scorers:
+            more = scorer.score(request, endpoints, now)
+            if not scores:
+                scores = more if weight == 1.0 else [weight * score for score in more]
+            elif more:
                 scores = [total + weight * score for total, score in zip(scores, more, strict=True)]
-        return self._picker.pick(endpoints, scores, count, random)
+        return self._picker.pick(endpoints, scores or [0.0] * len(endpoints), count, random)
+
+    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
+        for part in self._learners:
+            part.chosen(held, endpoint, now)
+
+    def served(self, held: Held, endpoint: Endpoint, now: float) -> None:
+        for part in self._learners:
+            part.served(held, endpoint, now)
+
+    def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
+        for part in self._learners:
+            part.released(held, endpoint, now)
+
+    def left(self, endpoint: Endpoint) -> None:
+        for part in self._learners:
+            part.left(endpoint)
 
 
 _TAKEN = float("-inf")
@@ -153,10 +221,3 @@ def lowest_is_best(figures: Sequence[float]) -> list[float]:
         return [1.0] * len(figures)
     scale = 1.0 / (high - low)
     return [(high - figure) * scale for figure in figures]
-
-
-POLICIES: Mapping[str, Callable[[], Policy]] = {
-    "least-request": lambda: ScoredPolicy([(LeastRequests(), 1.0)]),
-    "round-robin": lambda: ScoredPolicy([(LongestUnpicked(), 1.0)]),
-}
-"""Name in an `InferencePool` -> a new policy object."""

@@ -6,15 +6,19 @@ an endpoint from one state to another return the `Change`s for whoever logs them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Literal
 
 import msgspec
 
 from extproc.pool.endpoint import Change, Endpoint, EndpointView, State
+from extproc.pool.lease import Lease
 from extproc.pool.load import EngineLoad
 from extproc.pool.policy import PickRequest, Policy
+from extproc.pool.waiting import UNLIMITED, Place, QueueLimits, Saturated, SaturationLimits, WaitingRoom
+
+__all__ = ["Lease", "NoEndpoints", "Pick", "Pool", "PoolView"]
 
 
 class NoEndpoints(Exception):
@@ -27,11 +31,13 @@ class NoEndpoints(Exception):
 
 
 class Pick(msgspec.Struct, frozen=True):
-    """Where a request goes. What a policy tells the engine beside it, such as a prefill endpoint, belongs here."""
+    """Where a request goes."""
 
     candidates: tuple[str, ...]
     """Addresses: the chosen one, then those for retries, all different."""
     lease: Lease
+    prefill: str | None = None
+    """Address of the endpoint that computes the prompt for the chosen one; None: the chosen one does it itself."""
 
 
 class PoolView(msgspec.Struct, frozen=True):
@@ -41,21 +47,47 @@ class PoolView(msgspec.Struct, frozen=True):
 
 
 class Pool:
-    """Membership, state and load. `stale_after` in seconds: a load older than that is unknown."""
+    """Membership, state and load. `stale_after` in seconds: a load older than that is unknown.
 
-    def __init__(self, name: str, policy: Policy, *, retry_count: int, stale_after: float, random: Random) -> None:
+    `on_suspect` is called with the address of an endpoint that somebody should take a look at.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy,
+        *,
+        retry_count: int,
+        stale_after: float,
+        random: Random,
+        on_suspect: Callable[[str], None] = lambda _address: None,
+        saturation: SaturationLimits | None = None,
+        queue: QueueLimits | None = None,
+    ) -> None:
         self.name = name
+        self._queue: WaitingRoom[Pick] = WaitingRoom(self.pick, queue or QueueLimits())
         self._random = random
+        self._on_suspect = on_suspect
         self._endpoints: dict[str, Endpoint] = {}
         self._usable: list[Endpoint] = []
         self._picks = 0
-        self.configure(policy, retry_count=retry_count, stale_after=stale_after)
+        self.configure(policy, retry_count=retry_count, stale_after=stale_after, saturation=saturation, queue=queue)
 
-    def configure(self, policy: Policy, *, retry_count: int, stale_after: float) -> None:
-        """Changes how endpoints are chosen. Members, states and load stay."""
-        self._policy = policy
+    def configure(
+        self,
+        policy: Policy,
+        *,
+        retry_count: int,
+        stale_after: float,
+        saturation: SaturationLimits | None = None,
+        queue: QueueLimits | None = None,
+    ) -> None:
+        """Changes how endpoints are chosen. Members, states, load and waiting requests stay."""
+        self.policy = policy
         self._candidates = 1 + retry_count
         self._stale_after = stale_after
+        self._saturation = saturation or UNLIMITED
+        self._queue.limits = queue or QueueLimits()
 
     def __repr__(self) -> str:
         return f"<Pool {self.name} {list(self._endpoints.values())}>"
@@ -76,6 +108,7 @@ class Pool:
                 changes.append(endpoint.enter(State.UNKNOWN, "joined again", now))
         for address in [address for address in self._endpoints if address not in members]:
             endpoint = self._endpoints[address]
+            self.policy.left(endpoint)
             if endpoint.in_flight:
                 changes.append(endpoint.enter(State.DRAINING, "no longer a member", now))
             else:
@@ -98,8 +131,11 @@ class Pool:
         endpoint = self._endpoints.get(address)
         if endpoint is None or not endpoint.scrape_ends() or endpoint.state is State.DRAINING:
             return None
-        endpoint.observed(load, self._stale_after)
-        return self._enter(endpoint, State.HEALTHY, reason, now)
+        if endpoint.observed(load, self._stale_after):
+            self.policy.left(endpoint)
+        change = self._enter(endpoint, State.HEALTHY, reason, now)
+        self._queue.serve(now)
+        return change
 
     def unreachable(self, address: str, reason: str, now: float) -> Change | None:
         """The endpoint does not answer: it is not chosen from here on, until the next `observe`."""
@@ -121,20 +157,55 @@ class Pool:
             return None
         return self._enter(endpoint, State.UNREACHABLE, "a request to it failed", now)
 
+    def suspect(self, address: str) -> None:
+        """A request ended badly there, or had to go elsewhere: the endpoint may be gone, or only too busy."""
+        endpoint = self._endpoints.get(address)
+        if endpoint is not None and endpoint.usable:
+            self._on_suspect(address)
+
+    def admit(self, request: PickRequest, now: float) -> Pick | Place[Pick]:
+        """`pick`, or while every endpoint has enough to do, or others wait already, a place in the queue.
+
+        Raises NoEndpoints, or QueueFull.
+        """
+        if not self._queue:
+            try:
+                return self.pick(request, now)
+            except Saturated:
+                pass
+        place = self._queue.enter(request, now)
+        self._queue.serve(now)
+        return place
+
     def pick(self, request: PickRequest, now: float) -> Pick:
-        """Chooses and takes the load in one step. Raises NoEndpoints. Whoever gets the lease releases it."""
+        """Chooses and takes the load in one step. Whoever gets the lease releases it.
+
+        Raises NoEndpoints, or Saturated where all that fit have enough to do.
+        """
         if not self._usable:
             members = any(endpoint.state is not State.DRAINING for endpoint in self._endpoints.values())
             raise NoEndpoints(self.name, "all_unreachable" if members else "pool_empty")
-        chosen = self._policy.choose(request, self._usable, self._candidates, now, self._random)
+        usable = self._usable
+        if request.subset is not None:
+            usable = [endpoint for endpoint in usable if endpoint.address in request.subset]
+        chosen = self.policy.choose(request, usable, self._candidates, now, self._random) if usable else []
         if not chosen:
             raise NoEndpoints(self.name, "none_fits")
+        full = self._saturation.full
+        if any(full(endpoint, now) for endpoint in chosen):  # rare, so that the others are not asked every time
+            free = [endpoint for endpoint in usable if not full(endpoint, now)]
+            chosen = self.policy.choose(request, free, self._candidates, now, self._random) if free else []
+            if not chosen:
+                raise Saturated
         first = chosen[0]
         self._picks += 1
         first.picked_at = self._picks
         first.used_at = now
-        lease = Lease(self, first, request.prompt_tokens + request.expected_output_tokens)
-        return Pick(tuple([endpoint.address for endpoint in chosen]), lease)
+        prefill = self.policy.prefill(request, first, usable, now, self._random)
+        lease = Lease(self, first, request, now, prefill)
+        return Pick(
+            tuple([endpoint.address for endpoint in chosen]), lease, None if prefill is None else prefill.address
+        )
 
     def view(self, now: float) -> PoolView:
         return PoolView(self.name, [self._endpoints[address].view(now) for address in sorted(self._endpoints)])
@@ -146,10 +217,21 @@ class Pool:
     def find(self, address: str) -> Endpoint | None:
         return self._endpoints.get(address)
 
+    def serve_waiting(self, now: float) -> None:
+        """Something has become free: whoever waits first gets it."""
+        if self._queue:
+            self._queue.serve(now)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
     def settle(self, endpoint: Endpoint) -> None:
         """A lease has left `endpoint`: if it drained and this was the last one, it is gone."""
         if not endpoint.in_flight and endpoint.state is State.DRAINING:
             self._endpoints.pop(endpoint.address, None)
+            self.policy.left(endpoint)
 
     def _enter(self, endpoint: Endpoint, state: State, reason: str, now: float) -> Change | None:
         usable = endpoint.usable
@@ -160,57 +242,3 @@ class Pool:
 
     def _refresh(self) -> None:
         self._usable = [endpoint for endpoint in self._endpoints.values() if endpoint.usable]
-
-
-class Lease:
-    """The load of one request on one endpoint, from `pick` to `release`."""
-
-    __slots__ = ("_endpoint", "_pool", "_tokens", "released")
-
-    def __init__(self, pool: Pool, endpoint: Endpoint, tokens: int) -> None:
-        self._pool = pool
-        self._endpoint: Endpoint | None = endpoint
-        self._tokens = tokens
-        self.released = False
-        endpoint.take(tokens)
-
-    def __repr__(self) -> str:
-        return f"<Lease {self.address} tokens={self._tokens}{' released' if self.released else ''}>"
-
-    @property
-    def address(self) -> str | None:
-        """Where the load counts; None after `release`, or where the pool does not know the address."""
-        return self._endpoint.address if self._endpoint else None
-
-    def move(self, address: str) -> None:
-        """Another endpoint serves the request than the one it was last known at: the load counts there. An address that
-        the pool does not know takes it off all of its endpoints. Nothing happens after `release`.
-        """
-        if self.released or address == self.address:
-            return
-        self._leave()
-        self._endpoint = self._pool.find(address)
-        if self._endpoint:
-            self._endpoint.take(self._tokens)
-
-    def count_tokens(self, tokens: int) -> None:
-        """Says how many tokens of work the request still holds, as they get done or a better estimate comes in."""
-        if self.released:
-            return
-        if self._endpoint:
-            self._endpoint.tokens += tokens - self._tokens
-        self._tokens = tokens
-
-    def release(self, now: float) -> None:
-        """The exchange is over. Every call after the first does nothing."""
-        if not self.released:
-            self.released = True
-            if self._endpoint:
-                self._endpoint.used_at = now
-            self._leave()
-
-    def _leave(self) -> None:
-        endpoint, self._endpoint = self._endpoint, None
-        if endpoint:
-            endpoint.give_back(self._tokens)
-            self._pool.settle(endpoint)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
+from typing import Literal
 
-import aiohttp
 import msgspec
 
 from extproc.pool.dns import Lookup, Members, Membership, Source, system_lookup
 from extproc.pool.endpoint import Change, State
-from extproc.pool.policy import POLICIES, PickRequest
+from extproc.pool.load import EngineLoad
+from extproc.pool.policies import DEFAULT, PolicyConfig, make_policy
+from extproc.pool.policy import PickRequest
 from extproc.pool.pool import Pick, Pool, PoolView
 from extproc.pool.scrape import Scraper, ScrapeSettings
+from extproc.pool.waiting import QueueLimits, SaturationLimits
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +30,16 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     sources: tuple[Source, ...]
-    policy: str = "least-request"
-    """A key of `POLICIES`."""
+    membership: Literal["static", "agents"] = "static"
+    """Whether agents may bring in endpoints that `sources` does not name."""
+    policy: PolicyConfig | str = DEFAULT
+    """With its parameters, or the name of one that needs none."""
     retry_count: int = 2
     scrape: ScrapeSettings = ScrapeSettings()
     stale_after: float = 2.0
     dns_interval: float = 5.0
+    saturation: SaturationLimits = SaturationLimits()
+    queue: QueueLimits = QueueLimits()
 
 
 def log_change(pool: str, change: Change) -> None:
@@ -44,35 +51,42 @@ def log_change(pool: str, change: Change) -> None:
 
 
 class PoolRuntime:
-    """`start` once inside a running loop, `stop` once. `session` comes from `open_session` and may serve many pools.
+    """`start` once inside a running loop, `stop` once.
 
     `pick`, `failed` and `view` may be called at any time in between, and read the clock for the pool. A lease wants
-    times of the same clock. Raises KeyError or ValueError for a policy or an address that does not exist.
+    times of the same clock. Raises ValueError for a policy or an address that does not exist.
     """
 
     def __init__(
         self,
         config: PoolConfig,
-        session: aiohttp.ClientSession,
         *,
         clock: Callable[[], float] = time.monotonic,
         random: Random | None = None,
         on_change: OnChange = log_change,
+        on_members: Callable[[], None] = lambda: None,
         lookup: Lookup = system_lookup,
     ) -> None:
+        """`on_members` is called whenever endpoints have joined or left."""
         random = random or Random()  # noqa: S311 -- spreads load, guards nothing
         self.config = config
         self.clock = clock
         self._on_change = on_change
-        self._policy = POLICIES[config.policy]()
+        self._on_members = on_members
+        self._found: Members = {}
+        self._reported: Members = {}
+        self._policy = make_policy(config.policy)
         self.pool = Pool(
             config.name,
             self._policy,
             retry_count=config.retry_count,
             stale_after=config.stale_after,
             random=random,
+            on_suspect=lambda address: self._scraper.look(address),
+            saturation=config.saturation,
+            queue=config.queue,
         )
-        self._scraper = Scraper(self.pool, session, config.scrape, clock=clock, random=random, on_change=self._changed)
+        self._scraper = Scraper(self.pool, config.scrape, clock=clock, random=random, on_change=self._changed)
         self._membership = Membership(
             config.sources, self._set_members, interval=config.dns_interval, random=random, lookup=lookup
         )
@@ -92,13 +106,20 @@ class PoolRuntime:
         """
         if config.name != self.config.name:
             raise ValueError(f"pool {self.config.name} cannot become {config.name}")
-        policy = self._policy if config.policy == self.config.policy else POLICIES[config.policy]()
+        policy = self._policy if config.policy == self.config.policy else make_policy(config.policy)
         self._membership.configure(config.sources)
-        self.pool.configure(policy, retry_count=config.retry_count, stale_after=config.stale_after)
+        self.pool.configure(
+            policy,
+            retry_count=config.retry_count,
+            stale_after=config.stale_after,
+            saturation=config.saturation,
+            queue=config.queue,
+        )
         self._scraper.settings = config.scrape
         self._membership.interval = config.dns_interval
         self._policy = policy
         self.config = config
+        self._join_members()
 
     def pick(self, request: PickRequest) -> Pick:
         """Raises NoEndpoints."""
@@ -112,10 +133,49 @@ class PoolRuntime:
     def view(self) -> PoolView:
         return self.pool.view(self.clock())
 
+    def admits(self, address: str) -> bool:
+        """Whether an agent may report for this address."""
+        return self.config.membership == "agents" or address in self._found
+
+    def agent_joins(self, address: str, labels: Mapping[str, str]) -> None:
+        """From here on the agent tells of this endpoint, and nobody scrapes it."""
+        self._reported[address] = labels
+        self._join_members()
+        self.pool.scrape_begins(address, self.clock())
+
+    def agent_reports(self, address: str, load: EngineLoad | None) -> None:
+        """A report stands for what happened since the one before: as if a scrape had begun then and ended at this
+        moment.
+        """
+        now = self.clock()
+        reason = "" if load else "load unknown: the agent found no figures"
+        if change := self.pool.observe(address, load, now, reason):
+            self._changed(change)
+        self.pool.scrape_begins(address, now)
+
+    def agent_leaves(self, address: str, reason: str) -> None:
+        """An endpoint that is a member without its agent returns as soon as it answers a scrape."""
+        if self._reported.pop(address, None) is None:
+            return
+        if change := self.pool.unreachable(address, reason, self.clock()):
+            self._changed(change)
+        self._join_members()
+
     def _set_members(self, members: Members) -> None:
+        self._found = members
+        self._join_members()
+
+    def _join_members(self) -> None:
+        members = dict(self._found)
+        for address, labels in self._reported.items():
+            if self.admits(address):
+                members[address] = {**labels, **members.get(address, {})}
+        before = self.pool.addresses()
         for change in self.pool.set_members(members, self.clock()):
             self._changed(change)
-        self._scraper.watch(members)
+        self._scraper.watch(members.keys() - self._reported.keys())
+        if before != self.pool.addresses():
+            self._on_members()
 
     def _changed(self, change: Change) -> None:
         self._on_change(self.config.name, change)

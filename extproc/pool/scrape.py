@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Iterable
 from random import Random
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from extproc.pool.endpoint import Change
+from extproc.pool.fetch import Fetcher
+from extproc.pool.http import BadResponse
 from extproc.pool.load import EngineLoad
-from extproc.pool.metrics import parse_metrics
+from extproc.pool.metrics import Places, likeliest, parse_metrics
 from extproc.pool.pool import Pool
 from extproc.pool.tasks import end, spawn
 
@@ -37,23 +37,12 @@ class Unreachable(Exception):
     """The endpoint did not answer, or says itself that it cannot serve. The text is the reason."""
 
 
-def open_session() -> aiohttp.ClientSession:
-    """The session that all pools share. Needs a running loop; its owner closes it."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,  # a page is asked for as it is, and nothing may grow by being unpacked
-        headers={"Accept": "text/plain", "Accept-Encoding": "identity", "User-Agent": "sluice"},
-    )
-
-
 class Scraper:
     """One task for each endpoint that is watched. States and loads go to the pool, changes of state to `on_change`."""
 
     def __init__(
         self,
         pool: Pool,
-        session: aiohttp.ClientSession,
         settings: ScrapeSettings,
         *,
         clock: Callable[[], float],
@@ -63,78 +52,118 @@ class Scraper:
         self.settings = settings
         """May be replaced at any time; counts from the next scrape on."""
         self._pool = pool
-        self._session = session
         self._clock = clock
         self._random = random
         self._on_change = on_change
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._pauses: dict[str, _Pause] = {}
 
     def watch(self, addresses: Iterable[str]) -> None:
         """Makes exactly these the watched ones."""
         wanted = set(addresses)
         for address in self._tasks.keys() - wanted:
             self._tasks.pop(address).cancel()
+            del self._pauses[address]
         for address in wanted - self._tasks.keys():
-            self._tasks[address] = spawn(self._follow(address), f"scrape {address}")
+            pause = self._pauses[address] = _Pause()
+            self._tasks[address] = spawn(self._follow(address, pause), f"scrape {address}")
+
+    def look(self, address: str) -> None:
+        """Scrapes an endpoint at once instead of after the pause; at most once between two regular scrapes."""
+        if pause := self._pauses.get(address):
+            pause.cut_short()
 
     async def stop(self) -> None:
         tasks = list(self._tasks.values())
         self._tasks.clear()
         await end(tasks)
 
-    async def _follow(self, address: str) -> None:
-        while True:
-            change = await self._scrape(address)
-            if change:
-                self._on_change(change)
-            await asyncio.sleep(self.settings.interval * self._random.uniform(1 - _JITTER, 1 + _JITTER))
-
-    async def _scrape(self, address: str) -> Change | None:
-        self._pool.scrape_begins(address, self._clock())
-        settings = self.settings
+    async def _follow(self, address: str, pause: _Pause) -> None:
+        engine = EngineReader(address, self._clock)
+        loop = asyncio.get_running_loop()
         try:
-            load, reason = await self._read(URL(f"http://{address}{settings.path}", encoded=True), settings.timeout)
+            while True:
+                await self._report(address, engine)
+                ends = loop.time() + self.settings.interval * self._random.uniform(1 - _JITTER, 1 + _JITTER)
+                if await pause.until(ends):
+                    await self._report(address, engine)
+                    await asyncio.sleep(ends - loop.time())
+        finally:
+            engine.close()
+
+    async def _report(self, address: str, engine: EngineReader) -> None:
+        if change := await self._scrape(address, engine):
+            self._on_change(change)
+
+    async def _scrape(self, address: str, engine: EngineReader) -> Change | None:
+        self._pool.scrape_begins(address, self._clock())
+        try:
+            load, reason = await engine.read(self.settings.path, self.settings.timeout)
         except Unreachable as error:
             return self._pool.unreachable(address, str(error), self._clock())
         return self._pool.observe(address, load, self._clock(), reason)
 
-    async def _read(self, url: URL, seconds: float) -> tuple[EngineLoad | None, str]:
+
+class _Pause:
+    """A wait that can be cut short, also before it begins. Costs one timer, as every endpoint has several a second."""
+
+    def __init__(self) -> None:
+        self._cut = False
+        self._over: asyncio.Future[None] | None = None
+
+    def cut_short(self) -> None:
+        self._cut = True
+        self._end()
+
+    async def until(self, deadline: float) -> bool:
+        """Until a time of the loop; whether it was cut short."""
+        if not self._cut:
+            loop = asyncio.get_running_loop()
+            self._over = loop.create_future()
+            timer = loop.call_at(deadline, self._end)
+            try:
+                await self._over
+            finally:
+                timer.cancel()
+                self._over = None
+        cut, self._cut = self._cut, False
+        return cut
+
+    def _end(self) -> None:
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+
+class EngineReader:
+    """Asks one engine for its load, again and again. `close` when that is over."""
+
+    def __init__(self, address: str, clock: Callable[[], float]) -> None:
+        self._fetcher = Fetcher(address, MAX_PAGE)
+        self._clock = clock
+        self._dialect = ""
+        self._places: Places = {}
+
+    async def read(self, path: str, seconds: float) -> tuple[EngineLoad | None, str]:
         """The load, or None and why it is unknown. Raises Unreachable."""
         try:
-            limit = aiohttp.ClientTimeout(total=seconds)
-            async with self._session.get(url, timeout=limit, allow_redirects=False) as response:
-                page = await _limited(response.content)
+            status, page, _ = await self._fetcher.get(path, seconds)
         except TimeoutError as error:
             raise Unreachable(f"no answer within {seconds:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unreachable(_describe(error)) from error
-        if response.status >= _SERVER_ERROR:
-            raise Unreachable(f"HTTP {response.status} from {url.path}")
-        if response.status != _OK:
-            return None, f"load unknown: HTTP {response.status} from {url.path}"
+        except OSError as error:
+            raise Unreachable(os.strerror(error.errno).lower() if error.errno else str(error)) from error
+        except BadResponse as error:
+            raise Unreachable(f"no HTTP answer: {error}") from error
+        if status >= _SERVER_ERROR:
+            raise Unreachable(f"HTTP {status} from {path}")
+        if status != _OK:
+            return None, f"load unknown: HTTP {status} from {path}"
         if page is None:
-            return None, f"load unknown: {url.path} is longer than {MAX_PAGE} bytes"
-        load = parse_metrics(page, self._clock())
-        return load, "" if load else f"load unknown: no figures of a known engine in {url.path}"
+            return None, f"load unknown: {path} is longer than {MAX_PAGE} bytes"
+        load = parse_metrics(page, self._clock(), likeliest(self._dialect), self._places)
+        if load is None:
+            return None, f"load unknown: no figures of a known engine in {path}"
+        self._dialect = load.engine
+        return load, ""
 
-
-async def _limited(content: aiohttp.StreamReader) -> bytes | None:
-    """The whole body, or None where it is longer than `MAX_PAGE`."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in content.iter_any():
-        size += len(part)
-        if size > MAX_PAGE:
-            return None
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _describe(error: aiohttp.ClientError | OSError) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "connection closed without an answer"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "connection closed within the answer"
-    return f"no HTTP answer ({type(error).__name__})"
+    def close(self) -> None:
+        self._fetcher.close()

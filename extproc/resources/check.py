@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from extproc.resources.check_agents import check_agents
 from extproc.resources.check_destinations import check_pools, check_providers
 from extproc.resources.check_gateway import check_gateway
 from extproc.resources.check_routes import check_routes
@@ -47,4 +48,5 @@ CHECKS: list[Callable[[Scope], Iterator[Problem]]] = [
     check_providers,
     check_pools,
     check_gateway,
+    check_agents,
 ]

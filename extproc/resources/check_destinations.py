@@ -38,8 +38,9 @@ def check_pools(scope: Scope) -> Iterator[Problem]:
     """All checks of all pools."""
     for at, pool in scope.of(InferencePool):
         path: Path = ("spec", "endpoints")
-        if not pool.spec.endpoints:
-            yield at.error(path, "a pool needs at least one endpoint")
+        if not pool.spec.endpoints and pool.spec.membership == "static":
+            hint = "list them, or write `membership: agents` for those that agents register"
+            yield at.error(path, "a pool needs at least one endpoint", hint)
         first: dict[str, int] = {}
         for index, endpoint in enumerate(pool.spec.endpoints):
             place: Path = (*path, index, "address")
@@ -70,7 +71,7 @@ def _keys(scope: Scope, at: Located, provider: LLMProvider) -> Iterator[Problem]
         settings[(*_SPECIFIC, name, "openAIConfig")] = config.open_ai_config
     for path, each in settings.items():
         if each.api_key is not None:
-            yield from _key(scope, at, (*path, "apiKey"), each.api_key)
+            yield from check_key(scope, at, (*path, "apiKey"), each.api_key)
     if provider.spec.authentication == "none" or settings[_DEFAULT].api_key is not None:
         return
     if not scope.complete:
@@ -85,7 +86,8 @@ def _keys(scope: Scope, at: Located, provider: LLMProvider) -> Iterator[Problem]
     yield at.error(_DEFAULT, message, hint)
 
 
-def _key(scope: Scope, at: Located, path: Path, text: str) -> Iterator[Problem]:
+def check_key(scope: Scope, at: Located, path: Path, text: str) -> Iterator[Problem]:
+    """Whether there is a key where a reference points. Keys in manifests are allowed, with a warning."""
     literal = parse_reference(text).source == "literal"
     if literal and text.strip().startswith("$"):
         hint = "`${NAME}` reads the environment, `${file:PATH}` a file"

@@ -26,6 +26,35 @@ class Admin(Spec, frozen=True, kw_only=True):
     port: Port = 10001
 
 
+class AgentTls(Spec, frozen=True, kw_only=True):
+    """PEM files (relative to the manifest). They are read again when they change."""
+
+    cert: str
+    """The gateway's certificate, with those between it and its authority."""
+    key: str
+    client_ca: str | None = None
+    """Authorities, one of which must have issued an agent's own certificate. Default: agents need none."""
+
+
+class Agents(Spec, frozen=True, kw_only=True):
+    """Where agents beside the engines report their load, and who may."""
+
+    address: str = "127.0.0.1"
+    port: Port = 10002
+    token: str
+    """What every agent has to know: `${NAME}` from the environment, or `${file:PATH}`."""
+    tls: AgentTls | None = None
+    insecure: bool = False
+    """`true` allows an address that other machines reach without `tls`; token and reports are then readable on the way.
+    """
+    report_interval: Duration = Duration(0.1)
+    """Agents report changes at most this often."""
+    heartbeat: Duration = Duration(1)
+    """An agent with nothing to report says at least this often that it is there."""
+    missed_heartbeats: Annotated[int, Meta(ge=1, le=100)] = 3
+    """An endpoint leaves when its agent has been silent for this many heartbeats."""
+
+
 class Limits(Spec, frozen=True, kw_only=True):
     """Sizes and times beyond which a request gets a clear error."""
 
@@ -82,6 +111,8 @@ class JwtProvider(Spec, frozen=True, kw_only=True):
 class GatewaySpec(Spec, frozen=True, kw_only=True):
     listener: Listener = field(default_factory=Listener)
     admin: Admin = field(default_factory=Admin)
+    agents: Agents | None = None
+    """Without it, no agent can report."""
     limits: Limits = field(default_factory=Limits)
     access_log: AccessLog = field(default_factory=AccessLog)
     telemetry: Telemetry = field(default_factory=Telemetry)

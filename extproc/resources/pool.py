@@ -50,10 +50,14 @@ class Queue(Spec, frozen=True, kw_only=True):
     """Longest wait; after it a request gets 503 `queue_timeout`."""
     try_period: Duration = Duration(1)
     """A waiting request tries again this often, besides whenever an endpoint becomes free."""
+    sheddable: list[str] = []
+    """Values of `x-gateway-inference-objective` whose requests get 429 `shed` instead of waiting."""
 
 
 class InferencePoolSpec(Spec, frozen=True, kw_only=True):
-    endpoints: list[PoolEndpoint]
+    endpoints: list[PoolEndpoint] = []
+    membership: Literal["static", "agents"] = "static"
+    """`agents`: those that agents register are endpoints as well, and `endpoints` may be empty."""
     models: list[str] = []
     """Model names listed by `GET /v1/models`; requests are not limited to them."""
     policy: Literal["least-request", "round-robin"] = "least-request"

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import inspect
 
 from extproc.resources.base import Duration, HeaderEdits, Size
-from extproc.resources.gateway import JwtProvider
+from extproc.resources.gateway import Agents, JwtProvider
 from extproc.resources.provider import OpenAIConfig
 from extproc.resources.secrets import HIDDEN, parse_reference
 from extproc.resources.shape import scalar_text, struct_type
@@ -61,6 +61,9 @@ def _hidden(value: msgspec.Struct) -> msgspec.Struct:
     if isinstance(value, OpenAIConfig) and value.api_key is not None:
         if parse_reference(value.api_key).source == "literal":
             return msgspec.structs.replace(value, api_key=HIDDEN)
+    elif isinstance(value, Agents):
+        if parse_reference(value.token).source == "literal":
+            return msgspec.structs.replace(value, token=HIDDEN)
     elif isinstance(value, HeaderEdits):
         safe = {name: HIDDEN if _TELLING_NAME.search(name) else text for name, text in value.set.items()}
         return msgspec.structs.replace(value, set=safe)

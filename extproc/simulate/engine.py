@@ -37,8 +37,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bench.engine.batch import Batch, Phase, Sequence, adapters
-from bench.engine.profile import PROFILES, EngineProfile, Load, Request
+from extproc.simulate.batch import Batch, Phase, Sequence, adapters
+from extproc.simulate.profile import PROFILES, EngineProfile, Load, Request
 
 __all__ = ["PROFILES", "Engine", "EngineProfile", "Load", "Phase", "Progress", "Request", "Sequence"]
 
@@ -87,7 +87,7 @@ class Engine:
         self._leap: _Leap | None = None
         self._free_at = 0.0
         self._outbox: dict[Sequence, int] = {}
-        self._random = random.Random(profile.seed)
+        self._random = random.Random(profile.seed)  # noqa: S311 -- jitter of a simulation
         self._prompt_tokens = self._generation_tokens = self._finished = self._aborted = 0
 
     def check(self, request: Request) -> None:
@@ -197,8 +197,8 @@ class Engine:
         if leap.count > 1:
             # Every step of a leap takes its blocks when it starts: those applied here, and the one in progress.
             for sequence, _ in active:
-                reserved = self._batch.reserve(sequence, steps + ahead)
-                assert reserved, "a leap is no longer than its blocks last"
+                if not self._batch.reserve(sequence, steps + ahead):
+                    raise AssertionError("a leap is no longer than its blocks last")
         for sequence, tokens in active:
             sequence.computed += tokens * steps
             if sequence.pending <= 0:

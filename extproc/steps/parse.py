@@ -57,10 +57,10 @@ def _parse(request: Request) -> Answer | None:
         request.body = request.raw
     document = Document.parse(request.body)
     operation = request.head.operation
-    check_request(operation, document)
+    may_hold_media = check_request(operation, document)
     request.document = document
     request.requested_model = _model(document)
-    request.prompt_bytes = prompt_size(operation, document)
+    request.prompt_bytes = prompt_size(operation, document, may_hold_media=may_hold_media)
     if b"json" not in content_type:  # `curl -d` calls JSON a form; destinations do not all take that
         request.set_headers.append(JSON_TYPE)
     return None

@@ -97,6 +97,8 @@ class Request:
     endpoints: str = ""
     """Candidate endpoints, the chosen one first, as Envoy wants them."""
     lease: Lease | None = None
+    subset: frozenset[str] | None = None
+    """Addresses to which the gateway limits the choice of an endpoint; None: no limit."""
 
 
 def refuse(ending: Ending, message: str, *, code: str | None = None, param: str | None = None) -> Answer:

@@ -36,6 +36,8 @@ class Backend:
     include_usage: bool = True
     """Ask for the usage of streamed answers."""
     pool: Pool | None = None
+    sheddable: frozenset[str] = frozenset()
+    """Objectives whose requests are refused where others wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ from extproc.exchange.endings import Ending
 from extproc.exchange.values import Answer
 from extproc.pool.policy import PickRequest
 from extproc.pool.pool import NoEndpoints, Pick, Pool
-from extproc.pool.waiting import Place, QueueFull
+from extproc.pool.waiting import Place, QueueFull, Saturated
 from extproc.steps.request import Request, refuse
 
 DESTINATION = "x-gateway-destination-endpoint"
+OBJECTIVE = "x-gateway-inference-objective"
+"""Names the objective that a request serves, in the words of the Gateway API inference extension."""
 
 
 def steer(request: Request) -> Answer | Place[Pick] | None:
@@ -37,7 +39,9 @@ def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
     place = request.place
     if place is None:
         tokens = request.estimate(request.target_model, request.prompt_bytes)
-        wanted = PickRequest(model=request.target_model, prompt_tokens=tokens)
+        wanted = PickRequest(model=request.target_model, prompt_tokens=tokens, subset=request.subset)
+        if _is_sheddable(request):
+            return _pick_or_shed(pool, wanted, request.now)
         outcome = pool.admit(wanted, request.now)
         if isinstance(outcome, Pick):
             return outcome
@@ -50,3 +54,18 @@ def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
         raise place.error
     waited = place.deadline - place.since
     return refuse(Ending.QUEUE_TIMEOUT, f"Every endpoint of pool {pool.name!r} stayed busy for {waited:g} s.")
+
+
+def _is_sheddable(request: Request) -> bool:
+    backend = request.backend
+    return backend is not None and bool(backend.sheddable) and request.head.text(OBJECTIVE) in backend.sheddable
+
+
+def _pick_or_shed(pool: Pool, wanted: PickRequest, now: float) -> Answer | Pick:
+    """A sheddable request neither waits nor overtakes those that do."""
+    if not pool.waiting:
+        try:
+            return pool.pick(wanted, now)
+        except Saturated:
+            pass
+    return refuse(Ending.QUEUE_FULL, f"Every endpoint of pool {pool.name!r} is busy: try again later.", code="shed")

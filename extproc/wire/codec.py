@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3.external_processor_pb2 import (
+    BodyMutation,
     BodyResponse,
     CommonResponse,
     HeaderMutation,
@@ -17,10 +18,11 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
     ImmediateResponse,
     ProcessingRequest,
     ProcessingResponse,
+    StreamedBodyResponse,
     TrailersResponse,
 )
 from envoy.type.v3.http_status_pb2 import HttpStatus
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.struct_pb2 import Value
 
 from extproc.exchange.values import (
     Answer,
@@ -32,11 +34,15 @@ from extproc.exchange.values import (
     HeadersReply,
     Metadata,
 )
+from extproc.wire import parts
 
 JWT_NAMESPACE = "envoy.filters.http.jwt_authn"
 _DESTINATION_NAMESPACE = "envoy.lb"
-_SERVED_BY = "served-by"
-"""Where Envoy's configuration has it say which pool endpoint it used last."""
+_SERVED_BY = "x-gateway-destination-endpoint-served"
+_SUBSET_NAMESPACE = "envoy.lb.subset_hint"
+_SUBSET = "x-gateway-destination-endpoint-subset"
+_PIECE = 60_000
+"""Bytes of a body in one message of full duplex. Some data planes take no more than 64 KiB in one."""
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _MODES = {
     # Envoy closes the stream once nothing is left to be sent on it. Asking for trailers, which hardly ever come, keeps
@@ -88,6 +94,23 @@ def served_by(message: ProcessingRequest) -> str:
     return address
 
 
+def subset_of(message: ProcessingRequest) -> frozenset[str] | None:
+    """The endpoints, `IP:PORT`, to which the gateway limits the choice: a list, or one string with commas; None where
+    it says nothing. What is no address stays out, so that a hint that cannot be understood allows nothing."""
+    hint = metadata_of(message, _SUBSET_NAMESPACE).get(_SUBSET)
+    if hint is None:
+        return None
+    entries = hint if isinstance(hint, list) else [hint]
+    names = (name.strip() for entry in entries if isinstance(entry, str) for name in entry.split(","))
+    return frozenset(name for name in names if name)
+
+
+def body_modes(message: ProcessingRequest) -> tuple[int, int]:
+    """How Envoy is configured to send the bodies of requests and of answers, which it says with its first message."""
+    config = message.protocol_config
+    return config.request_body_mode, config.response_body_mode
+
+
 def _plain(value: Value) -> object:
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
@@ -112,26 +135,14 @@ def _mutation(set_headers: HeaderList, remove_headers: Iterable[str] = ()) -> He
     )
 
 
-def _struct(namespaces: Metadata) -> Struct:
-    outer = Struct()
-    for namespace, values in namespaces.items():
-        fields = outer.fields[namespace].struct_value.fields
-        for name, value in values.items():
-            if isinstance(value, str):
-                fields[name].string_value = value
-            elif isinstance(value, bool):
-                fields[name].bool_value = value
-            else:
-                fields[name].number_value = value
-    return outer
-
-
 _WHOLE_EXCHANGE = ProcessingMode(request_body_mode=ProcessingMode.BUFFERED, response_header_mode=ProcessingMode.SEND)
 """Envoy's configuration leaves the response out, so that its replies to requests that the filter never saw do not wait
 for the filter; the first reply of every exchange asks for it."""
 
 _WITHOUT_REQUEST_BODY = ProcessingMode(response_header_mode=ProcessingMode.SEND)
 """What a WebSocket client sends after its headers is no body, and flows past the filter."""
+
+_HEADERS_ONLY = _bytes(ProcessingResponse(mode_override=_WITHOUT_REQUEST_BODY))
 
 CONTINUE_REQUEST = _bytes(ProcessingResponse(request_headers=HeadersResponse(), mode_override=_WHOLE_EXCHANGE))
 """Reply to request headers whose body follows."""
@@ -147,21 +158,44 @@ def encode_decision(decision: Decision, *, with_body: bool) -> bytes:
     The route is looked up again, as metadata now names the destination; Envoy does so only together with a header
     mutation, which every decision has.
     """
+    phase: parts.Phase = "request_body" if with_body else "request_headers"
+    pieces = [parts.CLEAR_ROUTE_CACHE[phase]]
+    pieces += [parts.set_header(phase, name, value) for name, value in decision.set_headers]
+    pieces += [parts.remove_header(phase, name) for name in decision.remove_headers]
+    pieces.append(parts.metadata(decision.metadata))
+    if not with_body:
+        pieces.append(_HEADERS_ONLY)
+    elif decision.body is not None:
+        pieces += parts.new_body(decision.body)
+    return b"".join(pieces)
+
+
+def encode_duplex_decision(decision: Decision) -> bytes:
+    """Reply to the request's headers where the body follows in messages of its own, or there is none."""
     common = CommonResponse(
         header_mutation=_mutation(decision.set_headers, decision.remove_headers), clear_route_cache=True
     )
-    if decision.body is not None:
-        common.body_mutation.body = decision.body
-    metadata = _struct(decision.metadata)
-    if with_body:
-        reply = ProcessingResponse(request_body=BodyResponse(response=common), dynamic_metadata=metadata)
-    else:
-        reply = ProcessingResponse(
-            request_headers=HeadersResponse(response=common),
-            dynamic_metadata=metadata,
-            mode_override=_WITHOUT_REQUEST_BODY,
+    return _bytes(
+        ProcessingResponse(
+            request_headers=HeadersResponse(response=common), dynamic_metadata=parts.struct(decision.metadata)
         )
-    return _bytes(reply)
+    )
+
+
+def encode_pieces(
+    field: Literal["request_body", "response_body"], body: bytes, *, end: bool, metadata: Metadata | None = None
+) -> list[bytes]:
+    """A body, or some of it, for full duplex; `end` and `metadata` go with the last message. None for no bytes that are
+    not the end."""
+    starts = range(0, len(body), _PIECE) or range(1 if end or metadata else 0)
+    replies = []
+    for start in starts:
+        last = start + _PIECE >= len(body)
+        piece = StreamedBodyResponse(body=body[start : start + _PIECE], end_of_stream=end and last)
+        reply = BodyResponse(response=CommonResponse(body_mutation=BodyMutation(streamed_response=piece)))
+        facts = parts.struct(metadata) if metadata and last else None
+        replies.append(_bytes(ProcessingResponse(**{field: reply}, dynamic_metadata=facts)))
+    return replies
 
 
 def encode_hold(seconds: float) -> bytes:
@@ -181,23 +215,24 @@ def encode_answer(answer: Answer, metadata: Metadata) -> bytes:
                 body=answer.body,
                 details=f"sluice_{answer.ending.value}",
             ),
-            dynamic_metadata=_struct(metadata),
+            dynamic_metadata=parts.struct(metadata),
         )
     )
 
 
 @lru_cache(maxsize=1024)
-def encode_headers_reply(reply: HeadersReply, endpoint: str = "") -> bytes:
+def encode_headers_reply(reply: HeadersReply, endpoint: str = "", *, override: bool = True) -> bytes:
     """Reply to the response's headers. There are few different ones, so they are kept.
 
     `endpoint` tells the access log which endpoint served the request, where it is not the one first chosen.
+    `override`: whether Envoy is asked for the body as the exchange wants it.
     """
     common = CommonResponse(header_mutation=_mutation(reply.set_headers, reply.remove_headers))
     return _bytes(
         ProcessingResponse(
             response_headers=HeadersResponse(response=common),
-            mode_override=_MODES[reply.mode],
-            dynamic_metadata=_struct({"sluice": {"endpoint": endpoint}}) if endpoint else None,
+            mode_override=_MODES[reply.mode] if override else None,
+            dynamic_metadata=parts.struct({"sluice": {"endpoint": endpoint}}) if endpoint else None,
         )
     )
 
@@ -213,6 +248,6 @@ def encode_body_reply(reply: BodyReply, metadata: Metadata | None = None) -> byt
         common.header_mutation.CopyFrom(_mutation(reply.set_headers))
     return _bytes(
         ProcessingResponse(
-            response_body=BodyResponse(response=common), dynamic_metadata=_struct(metadata) if metadata else None
+            response_body=BodyResponse(response=common), dynamic_metadata=parts.struct(metadata) if metadata else None
         )
     )

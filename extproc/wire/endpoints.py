@@ -1,7 +1,7 @@
 """Tells Envoy the endpoints of pools that agents fill: the endpoint discovery service of the xDS protocol.
 
-Envoy picks only hosts that its cluster has, so the cluster has to follow the pool. While the filter is away, Envoy keeps
-the endpoints that it was told last.
+Envoy picks only hosts that its cluster has, so the cluster has to follow the pool. While the filter is away, Envoy
+keeps the endpoints that it was told last.
 """
 
 from __future__ import annotations

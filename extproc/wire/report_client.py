@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -51,9 +52,11 @@ class ReportClient:
         cert: Path | None = None,
         key: Path | None = None,
         timeout: float = 5.0,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """`gateway` is `HOST:PORT`. With `tls`, its certificate is checked with `ca`, or the system's authorities; `cert`
-        and `key` are the agent's own. `timeout` in seconds is for each step. Raises OSError for a file.
+        """`gateway` is `HOST:PORT`. With `tls`, its certificate is checked with `ca`, or the system's authorities, and
+        `cert` and `key` are the agent's own. `timeout` in seconds is for each step. `on_end` is called when the gateway
+        has ended a registered stream. Raises OSError for a file.
         """
         self._timeout = timeout
         self._metadata = (("authorization", f"Bearer {token}"),)
@@ -64,6 +67,8 @@ class ReportClient:
         else:
             self._channel = grpc.aio.insecure_channel(gateway, options=_OPTIONS)
         self._call: Any = None
+        self._on_end = on_end
+        self._ending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> ReportClient:
         return self
@@ -73,6 +78,8 @@ class ReportClient:
     ) -> None:
         if self._call is not None:
             self._call.cancel()
+        if self._ending is not None:
+            await self._ending
         await self._channel.close()
 
     async def register(self, registration: Registration) -> Pace:
@@ -93,6 +100,7 @@ class ReportClient:
         answer = await self._in_time(self._call.read())
         if answer is grpc.aio.EOF or not answer.HasField("registered"):
             raise ReportError(await self._why())
+        self._ending = asyncio.create_task(self._until_end(), name="report stream")
         pace = answer.registered
         return Pace(pace.report_interval_ms / 1000, pace.heartbeat_interval_ms / 1000)
 
@@ -107,9 +115,21 @@ class ReportClient:
     async def goodbye(self, reason: str) -> None:
         """The endpoint leaves its pool; returns when the gateway has seen to it. Raises ReportError."""
         await self._send(AgentMessage(goodbye=Goodbye(reason=reason)))
-        await self._in_time(self._call.read())
+        if self._ending is not None:
+            await self._in_time(asyncio.shield(self._ending))
+
+    async def _until_end(self) -> None:
+        """The gateway says nothing after its welcome, so whatever can be read ends with the stream."""
+        try:
+            while await self._call.read() is not grpc.aio.EOF:
+                pass
+        except (grpc.aio.AioRpcError, asyncio.CancelledError):
+            pass  # `_why` tells the reason to whoever sends next
+        self._on_end()
 
     async def _send(self, message: Any) -> None:
+        if self._ending is not None and self._ending.done():
+            raise ReportError(await self._why())
         await self._in_time(self._call.write(message))
 
     async def _in_time(self, work: Any) -> Any:

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from extproc.exchange.exchange import UnexpectedEventError
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
+from extproc.wire.duplex import Replies
 from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.session import Service, Session
 
@@ -33,6 +34,8 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
 )
 
+_LIVENESS, _READINESS = "liveness", "readiness"
+"""Health checks of their own in the endpoint picker protocol: a picker that drains is alive and not ready."""
 _LAST_WORDS = 1.0
 """Seconds that calls other than exchanges get at the end; a health watch never ends by itself."""
 
@@ -64,6 +67,7 @@ class Server:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
         await self._server.start()
+        await self._health.set(_LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         return port
 
@@ -82,7 +86,7 @@ class Server:
         await self._server.stop(min(seconds, _LAST_WORDS))
 
     async def _set_health(self, status: Any) -> None:
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, _READINESS):
             await self._health.set(name, status)
 
     async def _process(self, _messages: object, context: Any) -> None:
@@ -112,12 +116,12 @@ class Server:
                 ahead = None
                 if data is grpc.aio.EOF:
                     return
-                await write(_guarded(session, partial(session.handle, data)))
+                await _write(write, _guarded(session, partial(session.handle, data)))
                 if session.waiting is not None:
                     ahead = asyncio.ensure_future(read())
                     if not await self._wait(session.waiting, ahead):
                         return
-                    await write(_guarded(session, session.resume))
+                    await _write(write, _guarded(session, session.resume))
         finally:
             if ahead is not None:
                 ahead.cancel()
@@ -138,8 +142,13 @@ class Server:
         return True
 
 
-def _guarded(session: Session, work: Callable[[], bytes]) -> bytes:
-    """The reply that `work` gives, or after a fault of our own an error for the client where it can still get one."""
+async def _write(write: Callable[[bytes], Any], replies: Replies) -> None:
+    for reply in replies:
+        await write(reply)
+
+
+def _guarded(session: Session, work: Callable[[], Replies]) -> Replies:
+    """The replies that `work` gives, or after a fault of our own an error for the client where it can still get one."""
     try:
         return work()
     except (UnexpectedEventError, DecodeError):

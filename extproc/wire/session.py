@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, ClassVar
 
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
-from extproc.exchange.values import Answer, Metadata
+from extproc.exchange.values import Answer
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
 from extproc.steps.live import Live
@@ -25,6 +25,8 @@ from extproc.steps.request import Request, RequestHead, refuse
 from extproc.steps.route import open_route
 from extproc.telemetry.metrics import Metrics
 from extproc.wire import codec
+from extproc.wire.duplex import Framing, Pieces, Replies, framing
+from extproc.wire.facts import flatten_claims, log_facts, refusal_facts
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +45,32 @@ class Service:
     """Prompt tokens that a model makes of so many bytes."""
     metrics: Metrics
     clock: Callable[[], float]
+    warned: set[str] = field(default_factory=set)
+    """What has been logged once and need not be again."""
+
+    def warn_once(self, text: str) -> None:
+        if text not in self.warned:
+            self.warned.add(text)
+            log.warning("%s (not logged again)", text)
 
 
 class Session:
     """State of one stream. `handle` takes each message in turn; `done` says that no further one will come."""
 
-    __slots__ = ("_exchange", "_has_body", "_live", "_record", "_request", "_service", "_settled", "done", "waiting")
+    __slots__ = (
+        "_exchange",
+        "_framing",
+        "_has_body",
+        "_has_trailers",
+        "_live",
+        "_pieces",
+        "_record",
+        "_request",
+        "_service",
+        "_settled",
+        "done",
+        "waiting",
+    )
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -57,14 +79,17 @@ class Session:
         self._record = ExchangeRecord(started=service.clock())
         self._request: Request | None = None
         self._settled = False
+        self._framing = Framing()
         self._has_body = True
+        self._has_trailers = False
+        self._pieces = Pieces()
         self.waiting: Place[Pick] | None = None
         """The queue's place that the exchange waits for; `resume` is due when it is settled."""
         service.metrics.exchange_started()
         self.done = False
 
-    def handle(self, data: bytes) -> bytes:
-        """The reply to one message of Envoy. Raises UnexpectedEventError for one that has no place here, after which
+    def handle(self, data: bytes) -> Replies:
+        """The replies to one message of Envoy. Raises UnexpectedEventError for one that has no place here, after which
         the stream cannot go on."""
         began = perf_counter()
         kind, message = codec.decode(data)
@@ -72,15 +97,15 @@ class Session:
         if handler is None:
             raise UnexpectedEventError(f"a message with {kind or 'nothing'} in it")
         self._record.messages += 1
-        reply = handler(self, message)
+        replies = handler(self, message)
         self._service.metrics.phase(kind).observe(perf_counter() - began)
-        return reply
+        return replies
 
-    def resume(self) -> bytes:
-        """The reply that a request had to wait for, once its place is settled."""
+    def resume(self) -> Replies:
+        """The replies that a request had to wait for, once its place is settled."""
         return self._decide()
 
-    def fail(self) -> bytes | None:
+    def fail(self) -> Replies | None:
         """After a fault of our own: an error for the client where it can still get one, else None."""
         if self._exchange.phase not in (Phase.REQUEST_BODY, Phase.DECISION):
             return None
@@ -99,10 +124,12 @@ class Session:
         if place.pick is not None:
             place.pick.lease.release(self._service.clock())
 
-    def _request_headers(self, message: Any) -> bytes:
+    def _request_headers(self, message: Any) -> Replies:
         part = message.request_headers
+        self._framing = framing(*codec.body_modes(message))
+        self._exchange.bodies = self._framing.bodies
         claims = codec.metadata_of(message, codec.JWT_NAMESPACE) if self._live.reads_claims else None
-        head = RequestHead(codec.headers_of(part), _flatten(claims))
+        head = RequestHead(codec.headers_of(part), flatten_claims(claims))
         self._has_body = not (part.end_of_stream or head.is_websocket)
         self._exchange.request_headers(end=not self._has_body)
         self._live.identity.identify(head)
@@ -116,31 +143,47 @@ class Session:
         self._request = Request(
             head, *opened, body_limit=self._live.body_limit, now=record.started, estimate=self._service.estimate
         )
+        self._request.subset = codec.subset_of(message)
         if not self._has_body:
             return self._decide()
-        return codec.CONTINUE_REQUEST
+        return self._framing.request_opened()
 
-    def _request_body(self, message: Any) -> bytes:
+    def _request_body(self, message: Any) -> Replies:
+        part = message.request_body
+        if self._framing.duplex_request:
+            self._pieces.add(part.body)
+            if part.end_of_stream or self._pieces.size > self._live.body_limit:
+                return self._body_complete()
+            self._exchange.request_body(end=False)
+            return ()
+        if self._framing.may_split and not part.end_of_stream:
+            return self._answer(
+                refuse(Ending.INTERNAL, "The gateway must send bodies BUFFERED or FULL_DUPLEX_STREAMED.")
+            )
+        self._pieces.add(part.body)
+        return self._body_complete()
+
+    def _body_complete(self) -> Replies:
         self._exchange.request_body()
         if self._request is None:
             raise UnexpectedEventError("a request body without its headers")
-        self._request.raw = message.request_body.body
+        self._request.raw = self._pieces.take()
         return self._decide()
 
-    def _decide(self) -> bytes:
+    def _decide(self) -> Replies:
         request = self._request
         if request is None:
             raise UnexpectedEventError("a decision without a request")
         decision = decide(request)
         if isinstance(decision, Place):
             self.waiting = decision
-            return codec.encode_hold(decision.deadline - self._service.clock() + HOLD_SLACK)
+            return self._framing.held(decision.deadline - self._service.clock() + HOLD_SLACK)
         self.waiting = None
         self._note(request)
         if isinstance(decision, Answer):
             return self._answer(decision)
         self._exchange.decided(decision)
-        return codec.encode_decision(decision, with_body=self._has_body)
+        return self._framing.decided(decision, request.raw, with_body=self._has_body, trailers=self._has_trailers)
 
     def _note(self, request: Request) -> None:
         record = self._record
@@ -155,20 +198,24 @@ class Session:
         if request.endpoints:
             record.endpoint = request.endpoints.partition(",")[0]
 
-    def _answer(self, answer: Answer) -> bytes:
+    def _answer(self, answer: Answer) -> Replies:
+        if answer.ending is Ending.NO_ENDPOINTS:
+            self._report_hint()
         self._exchange.answered(answer)
         self.done = True
         self._settle()
-        record = self._record
-        facts = {
-            "reason": answer.ending.value,
-            "route": record.route,
-            "source": record.source,
-            "requested_model": record.requested_model,
-        }
-        return codec.encode_answer(answer, {"sluice": {name: value for name, value in facts.items() if value}})
+        return (codec.encode_answer(answer, refusal_facts(self._record, answer)),)
 
-    def _response_headers(self, message: Any) -> bytes:
+    def _report_hint(self) -> None:
+        """A gateway whose subset hint fits no endpoint at all is set up wrongly; one that names some is not."""
+        request = self._request
+        if request is None or request.subset is None or request.backend is None or request.backend.pool is None:
+            return
+        pool = request.backend.pool
+        if not any(map(pool.find, request.subset)):
+            self._service.warn_once(f"the gateway's subset hint names no endpoint of pool {pool.name!r}")
+
+    def _response_headers(self, message: Any) -> Replies:
         part = message.response_headers
         headers = codec.headers_of(part)
         reply = self._exchange.response_headers(headers, end=part.end_of_stream)
@@ -176,7 +223,7 @@ class Session:
         if self._exchange.phase is Phase.ENDED:
             self.done = True
             self._settle()
-        return codec.encode_headers_reply(reply, moved_to)
+        return self._framing.answer_opened(reply, moved_to)
 
     def _follow(self, served_by: str) -> str:
         """Counts the load where the answer comes from. Gives that endpoint if it is not the one first chosen.
@@ -184,43 +231,51 @@ class Session:
         Whatever was tried before may have gone, or may just have been busy: its pool takes a look.
         """
         request = self._request
-        if request is None or request.lease is None or request.backend is None or request.backend.pool is None:
+        if not served_by or request is None or request.lease is None:
             return ""
         tried = request.endpoints.split(",")
         if served_by in tried:
             tried = tried[: tried.index(served_by)]
         if self._exchange.ending is Ending.REPLIED_BY_ENVOY:
             tried.append(served_by)
-        for address in tried:
-            request.backend.pool.suspect(address)
-        if not served_by or served_by == self._record.endpoint:
+        request.lease.suspect(tried)
+        if served_by == self._record.endpoint:
             return ""
         request.lease.move(served_by)
         self._record.endpoint = served_by
         return served_by
 
-    def _response_body(self, message: Any) -> bytes:
+    def _response_body(self, message: Any) -> Replies:
         part = message.response_body
         now = self._service.clock()
-        if self._exchange.first_token is None and self._request is not None and self._request.lease is not None:
-            self._request.lease.served(now)
         reply = self._exchange.response_body(part.body, end=part.end_of_stream, now=now)
+        if self._exchange.first_token == now and self._request is not None and self._request.lease is not None:
+            self._request.lease.served(now)
         if self._exchange.phase is not Phase.ENDED:
-            return codec.encode_body_reply(reply)
+            return self._framing.answer_piece(reply, part.body, end=False)
         self.done = True
         self._settle()
-        if reply.broken:  # Envoy answers so where nothing was sent yet, and breaks the connection where something was
-            refusal = refuse(Ending.UNREADABLE_ANSWER, "The destination's answer cannot be decoded.")
-            return codec.encode_answer(refusal, log_facts(self._record))
-        return codec.encode_body_reply(reply, log_facts(self._record))
+        if reply.broken:
+            return self._break_off()
+        return self._framing.answer_piece(reply, part.body, end=part.end_of_stream, metadata=log_facts(self._record))
 
-    def _response_trailers(self, _message: Any) -> bytes:
-        self._exchange.response_trailers()
+    def _break_off(self) -> Replies:
+        """Envoy answers so where nothing was sent yet, and breaks the connection where something was."""
+        refusal = refuse(Ending.UNREADABLE_ANSWER, "The destination's answer cannot be decoded.")
+        return (codec.encode_answer(refusal, log_facts(self._record)),)
+
+    def _response_trailers(self, _message: Any) -> Replies:
+        reply = self._exchange.response_trailers()
         self.done = True
-        return codec.CONTINUE_TRAILERS
+        if reply.broken:
+            return self._break_off()
+        return self._framing.answer_trailers(reply)
 
-    def _request_trailers(self, _message: Any) -> bytes:
-        return codec.CONTINUE_REQUEST_TRAILERS
+    def _request_trailers(self, _message: Any) -> Replies:
+        if not self._framing.duplex_request:
+            return (codec.CONTINUE_REQUEST_TRAILERS,)
+        self._has_trailers = True
+        return self._body_complete()
 
     def _settle(self) -> None:
         if self._settled:
@@ -234,11 +289,13 @@ class Session:
         record.completion_bytes, record.events = exchange.completion_bytes, exchange.events
         record.first_token, record.last_token = exchange.first_token, exchange.last_token
         if self._request is not None and self._request.lease is not None:
+            if record.ending is Ending.CLIENT_GONE:  # or the endpoint has gone: Envoy does not say which
+                self._request.lease.suspect([record.endpoint])
             self._request.lease.release(record.ended)
         self._service.metrics.exchange_ended()
         self._service.settle(record)
 
-    _HANDLERS: ClassVar[dict[str, Callable[[Session, Any], bytes]]] = {
+    _HANDLERS: ClassVar[dict[str, Callable[[Session, Any], Replies]]] = {
         "request_headers": _request_headers,
         "request_body": _request_body,
         "request_trailers": _request_trailers,
@@ -246,24 +303,3 @@ class Session:
         "response_body": _response_body,
         "response_trailers": _response_trailers,
     }
-
-
-def _flatten(claims: Any) -> Any:
-    """Claims of every JWT provider in one mapping; each provider's payload sits under the provider's name."""
-    if not claims:
-        return None
-    return {name: value for payload in claims.values() if isinstance(payload, dict) for name, value in payload.items()}
-
-
-def log_facts(record: ExchangeRecord) -> Metadata:
-    """What the access log says of a finished answer."""
-    facts: dict[str, str | float | bool] = {"reason": record.ending.value}
-    usage = record.usage
-    if usage is not None:
-        facts["prompt_tokens"] = usage.prompt_tokens
-        facts["completion_tokens"] = usage.completion_tokens
-        facts["cached_tokens"] = usage.cached_tokens
-        facts["usage_estimated"] = record.usage_estimated
-    if record.stream and record.first_token is not None:
-        facts["time_to_first_token_ms"] = round((record.first_token - record.started) * 1000, 1)
-    return {"sluice": facts}

@@ -46,8 +46,8 @@ def send(exchange: Exchange, event: Event) -> None:
     match event:
         case Event.REQUEST_HEADERS | Event.REQUEST_HEADERS_ONLY:
             exchange.request_headers(end=event is Event.REQUEST_HEADERS_ONLY)
-        case Event.REQUEST_BODY:
-            exchange.request_body()
+        case Event.REQUEST_CHUNK | Event.REQUEST_BODY:
+            exchange.request_body(end=event is Event.REQUEST_BODY)
         case Event.DECIDED:
             exchange.decided(Decision({}))
         case Event.ANSWERED:

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.pool.metrics import DIALECTS, Dialect, parse_metrics
+from extproc.pool.metrics import DIALECTS, Dialect, likeliest, parse_metrics
 from tests.pool.pages import big_vllm_page, sglang_page, vllm_page
+
+NAMES = [name for dialect in DIALECTS for names in dialect.metrics.values() for name in names]
+NAMES += [name for dialect in DIALECTS for name in (dialect.info, dialect.adapters, dialect.all_tokens_per_s) if name]
 
 
 @pytest.mark.parametrize("page", [vllm_page(), vllm_page(usage_name="gpu_cache_usage_perc"), big_vllm_page()])
@@ -28,6 +31,77 @@ def test_sglang() -> None:
     assert (load.engine, load.running, load.waiting, load.kv_usage) == ("sglang", 4, 1, 0.28)
     assert load.generated_per_s == pytest.approx(86.508, abs=0.001)
     assert (load.block_size, load.num_blocks) == (64, 20_480)
+
+
+def test_trtllm() -> None:
+    load = parse_metrics(
+        b"""# TYPE trtllm_num_requests_running gauge
+trtllm_num_requests_running{model_name="m",engine_type="trtllm"} 6.0
+trtllm_num_requests_waiting{model_name="m",engine_type="trtllm"} 2.0
+trtllm_kv_cache_utilization{model_name="m",engine_type="trtllm"} 0.62
+trtllm_kv_cache_tokens_per_block{model_name="m",engine_type="trtllm"} 32.0
+trtllm_kv_cache_max_blocks{model_name="m",engine_type="trtllm"} 4096.0
+""",
+        7.0,
+    )
+    assert load is not None
+    assert (load.engine, load.running, load.waiting, load.kv_usage) == ("trtllm", 6, 2, 0.62)
+    assert (load.block_size, load.num_blocks, load.prompt_tokens_total) == (32, 4096, None)
+
+
+@pytest.mark.parametrize(
+    ("rates", "prompt", "generated"),
+    [
+        (b"tps_total 900\ntps_out 120.5\n", 779.5, 120.5),
+        (b"tps_total 100\ntps_out 120\n", 0.0, 120.0),
+        (b"tps_total 900\n", None, None),
+        (b"tps_out 120\n", None, 120.0),
+        (b"tps_total NaN\ntps_out 120\n", None, 120.0),
+    ],
+)
+def test_bladellm_prompt_rate_is_what_is_not_generated(
+    rates: bytes, prompt: float | None, generated: float | None
+) -> None:
+    gauges = b"decode_batch_size_mean 7.5\nwait_queue_size_mean 1.25\nblock_usage_gpu_mean 0.5\n"
+    load = parse_metrics(gauges + rates, 0.0)
+    assert load is not None
+    assert (load.engine, load.running, load.waiting, load.kv_usage) == ("bladellm", 7.5, 1.25, 0.5)
+    assert (load.prompt_per_s, load.generated_per_s) == (prompt, generated)
+
+
+def test_adapters_are_those_of_the_latest_series() -> None:
+    lora = b'vllm:lora_requests_info{max_lora="%b",running_lora_adapters="%b",waiting_lora_adapters="%b"} %b\n'
+    page = vllm_page() + lora % (b"4", b"old", b"", b"1.7e+09") + lora % (b"4", b"a, b", b"c", b"1.8e+09")
+    page += lora % (b"4", b"older", b"", b"1.6e+09") + lora % (b"4", b"broken", b"", b"NaN")
+    load = parse_metrics(page, 0.0)
+    assert load is not None
+    assert (load.running_adapters, load.waiting_adapters, load.max_adapters) == (("a", "b"), ("c",), 4)
+    plain = parse_metrics(vllm_page(), 0.0)
+    assert plain is not None
+    assert (plain.running_adapters, plain.waiting_adapters, plain.max_adapters) == (None, None, None)
+    idle = parse_metrics(vllm_page() + lora % (b"0", b"", b"", b"1"), 0.0)
+    assert idle is not None
+    assert (idle.running_adapters, idle.waiting_adapters) == ((), ())
+
+
+@given(st.dictionaries(st.sampled_from([b"\n" + name for name in NAMES]), st.integers(-9, 60_000)))
+def test_remembered_places_change_nothing(places: dict[bytes, int]) -> None:
+    for page in (vllm_page(ranks=3), sglang_page(), big_vllm_page()):
+        wanted = parse_metrics(page, 0.0)
+        assert parse_metrics(page, 0.0, places=dict(places)) == wanted
+        learned: dict[bytes, int] = {}
+        for shift in (b"", b"# one more line\n", b"x 1\n" * 500, b""):
+            assert parse_metrics(shift + page, 0.0, places=learned) == wanted
+
+
+def test_the_engine_seen_before_is_tried_first() -> None:
+    page = sglang_page() + vllm_page()
+    for engine in ("vllm", "sglang"):
+        load = parse_metrics(page, 0.0, likeliest(engine))
+        assert load is not None
+        assert load.engine == engine
+    assert likeliest("unheard of") == DIALECTS
+    assert sorted(each.engine for each in likeliest("sglang")) == sorted(each.engine for each in DIALECTS)
 
 
 def test_ranks_of_vllm_are_summed_and_the_fullest_cache_counts() -> None:
@@ -131,10 +205,8 @@ def test_another_engine_is_one_more_entry() -> None:
     assert (load.engine, load.running, load.waiting, load.block_size) == ("mine", 2, 1, 32)
 
 
-_NAMES = [name for dialect in DIALECTS for names in dialect.metrics.values() for name in names]
-_NAMES += [dialect.info for dialect in DIALECTS]
 _SHREDS = st.sampled_from(
-    [*_NAMES, b"{", b"}", b'dp_rank="1"', b'block_size="', b",", b" ", b"\n", b"1", b"-", b"nan", b"1e999", b'"', b"#"]
+    [*NAMES, b"{", b"}", b'dp_rank="1"', b'block_size="', b",", b" ", b"\n", b"1", b"-", b"nan", b"1e999", b'"', b"#"]
 )
 
 
@@ -144,7 +216,7 @@ def test_any_bytes_give_sane_figures_or_none(page: bytes) -> None:
     if load is None:
         return
     figures = (load.running, load.waiting, load.prompt_tokens_total, load.generated_tokens_total, load.generated_per_s)
-    for figure in (*figures, load.block_size, load.num_blocks):
+    for figure in (*figures, load.prompt_per_s, load.block_size, load.num_blocks, load.max_adapters):
         assert figure is None or (math.isfinite(figure) and figure >= 0)
     assert load.kv_usage is None or 0 <= load.kv_usage <= 1
 

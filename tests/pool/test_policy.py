@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from extproc.pool.endpoint import Endpoint
 from extproc.pool.load import EngineLoad
+from extproc.pool.policies import make_policy
 from extproc.pool.policy import (
-    POLICIES,
     BestPicker,
     LeastRequests,
     PickRequest,
@@ -35,7 +35,7 @@ def endpoint(name: str, in_flight: int = 0, foreign: float | None = 0.0) -> Endp
 
 
 def first(policy: str, endpoints: Sequence[Endpoint], now: float = 1.0, seed: int = 0) -> str:
-    return POLICIES[policy]().choose(REQUEST, endpoints, 1, now, Random(seed))[0].address
+    return make_policy(policy).choose(REQUEST, endpoints, 1, now, Random(seed))[0].address
 
 
 def test_least_request_adds_what_is_ours_and_what_is_not() -> None:
@@ -89,7 +89,7 @@ def test_an_engine_that_tells_only_half_counts_with_that_half() -> None:
 def test_equals_are_chosen_evenly_whatever_their_order() -> None:
     equals = [endpoint(name) for name in "abcde"]
     random = Random(11)
-    policy = POLICIES["least-request"]()
+    policy = make_policy("least-request")
     for order in (equals, equals[::-1]):
         counts = Counter(policy.choose(REQUEST, order, 1, 1.0, random)[0].address for _ in range(5000))
         assert set(counts) == set("abcde")
@@ -98,7 +98,7 @@ def test_equals_are_chosen_evenly_whatever_their_order() -> None:
 
 def test_round_robin_goes_round_and_lets_new_endpoints_in() -> None:
     members = [endpoint(name) for name in "abc"]
-    policy = POLICIES["round-robin"]()
+    policy = make_policy("round-robin")
     random = Random(3)
     turns = 0
 

@@ -12,14 +12,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from extproc.pool.endpoint import EndpointView, State
 from extproc.pool.load import EngineLoad
-from extproc.pool.policy import POLICIES, PickRequest
+from extproc.pool.policies import POLICIES, make_policy
+from extproc.pool.policy import PickRequest
 from extproc.pool.pool import Lease, NoEndpoints, Pool
 
 REQUEST = PickRequest(model="m", prompt_tokens=10, expected_output_tokens=5)
 
 
 def make(*addresses: str, policy: str = "least-request", retry_count: int = 2, seed: int = 0) -> Pool:
-    pool = Pool("p", POLICIES[policy](), retry_count=retry_count, stale_after=2.0, random=Random(seed))
+    pool = Pool("p", make_policy(policy), retry_count=retry_count, stale_after=2.0, random=Random(seed))
     pool.set_members({address: {} for address in addresses}, 0.0)
     return pool
 
@@ -172,7 +173,7 @@ def test_reconfiguring_keeps_load_and_states() -> None:
     pool = make("a", "b", "c")
     pool.unreachable("c", "x", 0.0)
     pool.pick(REQUEST, 0.0)
-    pool.configure(POLICIES["round-robin"](), retry_count=0, stale_after=1.0)
+    pool.configure(make_policy("round-robin"), retry_count=0, stale_after=1.0)
     assert len(pool.pick(REQUEST, 0.0).candidates) == 1
     assert sum(view.in_flight for view in pool.view(0.0).endpoints) == 2
     assert shown(pool, "c").state is State.UNREACHABLE
@@ -221,7 +222,7 @@ class PoolMachine(RuleBasedStateMachine):
             pick = self.pool.pick(PickRequest(prompt_tokens=tokens), self.tick())
         except NoEndpoints:
             assert not usable
-            spare = Pool("spare", POLICIES["round-robin"](), retry_count=0, stale_after=1.0, random=Random(0))
+            spare = Pool("spare", make_policy("round-robin"), retry_count=0, stale_after=1.0, random=Random(0))
             spare.set_members({"x": {}}, 0.0)
             return spare.pick(PickRequest(), 0.0).lease
         assert set(pick.candidates) <= usable
@@ -287,3 +288,13 @@ class PoolMachine(RuleBasedStateMachine):
 
 PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestPoolMachine = PoolMachine.TestCase
+
+
+def test_only_an_endpoint_that_may_be_chosen_is_worth_a_look() -> None:
+    looks: list[str] = []
+    policy = make_policy("least-request")
+    pool = Pool("p", policy, retry_count=0, stale_after=2.0, random=Random(0), on_suspect=looks.append)
+    pool.set_members({"a": {}, "b": {}}, 0.0)
+    pool.unreachable("b", "connection refused", 0.0)
+    pool.pick(REQUEST, 0.0).lease.suspect(["a", "b", "c"])
+    assert looks == ["a"]

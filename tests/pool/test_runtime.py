@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 
-import aiohttp
 import msgspec
 import pytest
 
@@ -13,32 +11,26 @@ from extproc.pool.dns import Source
 from extproc.pool.endpoint import Change, State
 from extproc.pool.policy import PickRequest
 from extproc.pool.runtime import PoolConfig, PoolRuntime, log_change
-from extproc.pool.scrape import ScrapeSettings, open_session
+from extproc.pool.scrape import ScrapeSettings
 from tests.pool.engine import Changes, hang, page, running_engine
 from tests.pool.pages import vllm_page
 
 FAST = ScrapeSettings(interval=0.005, timeout=5.0)
 
 
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with open_session() as one:
-        yield one
-
-
 def config(*addresses: str) -> PoolConfig:
     return PoolConfig(name="p", sources=tuple(Source(address=address) for address in addresses), scrape=FAST)
 
 
-def live(session: aiohttp.ClientSession, *addresses: str) -> tuple[PoolRuntime, Changes]:
+def live(*addresses: str) -> tuple[PoolRuntime, Changes]:
     changes = Changes()
-    return PoolRuntime(config(*addresses), session, on_change=lambda _, change: changes(change)), changes
+    return PoolRuntime(config(*addresses), on_change=lambda _, change: changes(change)), changes
 
 
-async def test_requests_go_where_the_engine_is_least_busy(session: aiohttp.ClientSession) -> None:
+async def test_requests_go_where_the_engine_is_least_busy() -> None:
     async with running_engine() as busy, running_engine() as idle:
         busy.answer, idle.answer = page(vllm_page(running=8, waiting=4)), page(vllm_page(running=0, waiting=0))
-        runtime, changes = live(session, busy.address, f"localhost:{idle.port}")
+        runtime, changes = live(busy.address, f"localhost:{idle.port}")
         await runtime.start()
         assert runtime.pick(PickRequest()).candidates, "usable before the first scrape"
         for engine in (busy, idle):
@@ -48,9 +40,9 @@ async def test_requests_go_where_the_engine_is_least_busy(session: aiohttp.Clien
         await runtime.stop()
 
 
-async def test_a_reload_keeps_load_state_and_answers(session: aiohttp.ClientSession) -> None:
+async def test_a_reload_keeps_load_state_and_answers() -> None:
     async with running_engine() as stays, running_engine() as goes, running_engine() as comes:
-        runtime, changes = live(session, stays.address, goes.address)
+        runtime, changes = live(stays.address, goes.address)
         await runtime.start()
         await changes.until(goes.address, State.HEALTHY)
         leases = [runtime.pick(PickRequest()).lease for _ in range(4)]
@@ -68,9 +60,9 @@ async def test_a_reload_keeps_load_state_and_answers(session: aiohttp.ClientSess
         await runtime.stop()
 
 
-async def test_a_refused_reload_changes_nothing(session: aiohttp.ClientSession) -> None:
+async def test_a_refused_reload_changes_nothing() -> None:
     async with running_engine() as engine:
-        runtime, _ = live(session, engine.address)
+        runtime, _ = live(engine.address)
         await runtime.start()
         for bad in (
             config("nonsense"),
@@ -84,9 +76,9 @@ async def test_a_refused_reload_changes_nothing(session: aiohttp.ClientSession) 
         await runtime.stop()
 
 
-async def test_a_reported_failure_counts_until_the_next_good_scrape(session: aiohttp.ClientSession) -> None:
+async def test_a_reported_failure_counts_until_the_next_good_scrape() -> None:
     async with running_engine() as engine, running_engine() as other:
-        runtime, changes = live(session, engine.address, other.address)
+        runtime, changes = live(engine.address, other.address)
         await runtime.start()
         await changes.until(engine.address, State.HEALTHY)
         engine.answer = hang

@@ -8,14 +8,14 @@ import time
 from collections.abc import AsyncIterator
 from random import Random
 
-import aiohttp
 import pytest
 
 from extproc.pool import scrape
 from extproc.pool.endpoint import EndpointView, State
-from extproc.pool.policy import POLICIES, PickRequest
+from extproc.pool.policies import make_policy
+from extproc.pool.policy import PickRequest
 from extproc.pool.pool import Pool
-from extproc.pool.scrape import Scraper, ScrapeSettings, open_session
+from extproc.pool.scrape import Scraper, ScrapeSettings
 from tests.pool.engine import Answer, Changes, Engine, endless, hang, page, reset, running_engine
 from tests.pool.pages import big_vllm_page, sglang_page, vllm_page
 
@@ -29,22 +29,14 @@ async def engine() -> AsyncIterator[Engine]:
         yield one
 
 
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with open_session() as one:
-        yield one
-
-
 class Bench:
     """A pool with its scraper, and what they told."""
 
-    def __init__(self, session: aiohttp.ClientSession, *addresses: str, settings: ScrapeSettings = FAST) -> None:
-        self.pool = Pool("p", POLICIES["least-request"](), retry_count=2, stale_after=2.0, random=Random(1))
+    def __init__(self, *addresses: str, settings: ScrapeSettings = FAST) -> None:
+        self.pool = Pool("p", make_policy("least-request"), retry_count=2, stale_after=2.0, random=Random(1))
         self.pool.set_members({address: {} for address in addresses}, time.monotonic())
         self.changes = Changes()
-        self.scraper = Scraper(
-            self.pool, session, settings, clock=time.monotonic, random=Random(2), on_change=self.changes
-        )
+        self.scraper = Scraper(self.pool, settings, clock=time.monotonic, random=Random(2), on_change=self.changes)
         self.addresses = addresses
 
     async def __aenter__(self) -> Bench:
@@ -58,9 +50,9 @@ class Bench:
         return next(view for view in self.pool.view(time.monotonic()).endpoints if view.address == address)
 
 
-async def test_load_arrives_and_follows_the_engine(engine: Engine, session: aiohttp.ClientSession) -> None:
+async def test_load_arrives_and_follows_the_engine(engine: Engine) -> None:
     engine.answer = page(big_vllm_page())
-    async with Bench(session, engine.address) as bench:
+    async with Bench(engine.address) as bench:
         await bench.changes.until(engine.address, State.HEALTHY)
         view = bench.shown(engine.address)
         assert (view.engine, view.running, view.waiting, view.kv_usage) == ("vllm", 3, 2, 0.25)
@@ -73,9 +65,9 @@ async def test_load_arrives_and_follows_the_engine(engine: Engine, session: aioh
     assert set(engine.paths) == {"/metrics"}
 
 
-async def test_path_and_query_are_sent_as_configured(engine: Engine, session: aiohttp.ClientSession) -> None:
+async def test_path_and_query_are_sent_as_configured(engine: Engine) -> None:
     settings = ScrapeSettings(path="/v1/metrics?name=a%2Fb", interval=0.005)
-    async with Bench(session, engine.address, settings=settings):
+    async with Bench(engine.address, settings=settings):
         await engine.asked(1)
     assert engine.paths[0] == "/v1/metrics?name=a%2Fb"
 
@@ -90,9 +82,9 @@ async def test_path_and_query_are_sent_as_configured(engine: Engine, session: ai
     ],
 )
 async def test_trouble_takes_the_endpoint_out_and_it_returns_by_itself(
-    answer: Answer, reason: str, engine: Engine, session: aiohttp.ClientSession
+    answer: Answer, reason: str, engine: Engine
 ) -> None:
-    async with Bench(session, engine.address) as bench:
+    async with Bench(engine.address) as bench:
         await bench.changes.until(engine.address, State.HEALTHY)
         engine.answer = answer
         bench.scraper.settings = HASTY if answer is hang else FAST
@@ -104,10 +96,8 @@ async def test_trouble_takes_the_endpoint_out_and_it_returns_by_itself(
         assert bench.pool.pick(PickRequest(), time.monotonic()).candidates == (engine.address,)
 
 
-async def test_a_refused_connection_takes_it_out_and_a_restart_brings_it_back(
-    engine: Engine, session: aiohttp.ClientSession
-) -> None:
-    async with Bench(session, engine.address) as bench:
+async def test_a_refused_connection_takes_it_out_and_a_restart_brings_it_back(engine: Engine) -> None:
+    async with Bench(engine.address) as bench:
         await bench.changes.until(engine.address, State.HEALTHY)
         await engine.down()
         change = await bench.changes.until(engine.address, State.UNREACHABLE)
@@ -116,10 +106,10 @@ async def test_a_refused_connection_takes_it_out_and_a_restart_brings_it_back(
         await bench.changes.until(engine.address, State.HEALTHY)
 
 
-async def test_one_that_never_was_there_is_unreachable_with_its_reason(session: aiohttp.ClientSession) -> None:
+async def test_one_that_never_was_there_is_unreachable_with_its_reason() -> None:
     async with running_engine() as engine:
         address = engine.address
-    async with Bench(session, address) as bench:
+    async with Bench(address) as bench:
         change = await bench.changes.until(address, State.UNREACHABLE)
         assert change.reason == "connection refused"
 
@@ -135,10 +125,10 @@ async def test_one_that_never_was_there_is_unreachable_with_its_reason(session: 
     ],
 )
 async def test_an_answer_without_figures_is_reachable_with_unknown_load(
-    answer: Answer, reason: str, engine: Engine, session: aiohttp.ClientSession
+    answer: Answer, reason: str, engine: Engine
 ) -> None:
     engine.answer = answer
-    async with Bench(session, engine.address) as bench:
+    async with Bench(engine.address) as bench:
         change = await bench.changes.until(engine.address, State.HEALTHY)
         assert reason in change.reason
         view = bench.shown(engine.address)
@@ -147,10 +137,10 @@ async def test_an_answer_without_figures_is_reachable_with_unknown_load(
         assert len(bench.changes.all) == 1, "told once and not per scrape"
 
 
-async def test_a_slow_endpoint_delays_no_other(session: aiohttp.ClientSession) -> None:
+async def test_a_slow_endpoint_delays_no_other() -> None:
     async with running_engine() as slow, running_engine() as quick:
         slow.answer = hang
-        async with Bench(session, slow.address, quick.address) as bench:
+        async with Bench(slow.address, quick.address) as bench:
             await slow.asked_in_all(1)
             await bench.changes.until(quick.address, State.HEALTHY)
             await quick.asked(20)
@@ -158,9 +148,9 @@ async def test_a_slow_endpoint_delays_no_other(session: aiohttp.ClientSession) -
             assert bench.shown(slow.address).state is State.UNKNOWN
 
 
-async def test_unwatched_endpoints_are_asked_no_more(session: aiohttp.ClientSession) -> None:
+async def test_unwatched_endpoints_are_asked_no_more() -> None:
     async with running_engine() as gone, running_engine() as kept:
-        async with Bench(session, gone.address, kept.address) as bench:
+        async with Bench(gone.address, kept.address) as bench:
             await bench.changes.until(gone.address, State.HEALTHY)
             bench.scraper.watch([kept.address])
             await kept.asked(1)
@@ -172,9 +162,9 @@ async def test_unwatched_endpoints_are_asked_no_more(session: aiohttp.ClientSess
         assert len(kept.paths) == asked
 
 
-async def test_our_own_requests_are_not_counted_twice(engine: Engine, session: aiohttp.ClientSession) -> None:
+async def test_our_own_requests_are_not_counted_twice(engine: Engine) -> None:
     engine.answer = page(vllm_page(running=3, waiting=2))
-    async with Bench(session, engine.address) as bench:
+    async with Bench(engine.address) as bench:
         leases = [bench.pool.pick(PickRequest(), time.monotonic()).lease for _ in range(4)]
         await engine.asked(2)
         endpoint = bench.pool.find(engine.address)
@@ -186,17 +176,15 @@ async def test_our_own_requests_are_not_counted_twice(engine: Engine, session: a
         assert endpoint.foreign == 5
 
 
-async def test_a_crash_in_the_listener_is_logged(
-    engine: Engine, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_crash_in_the_listener_is_logged(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     crashed = asyncio.Event()
 
     def listener(change: object) -> None:
         asyncio.get_running_loop().call_soon(crashed.set)
         raise RuntimeError("listener")
 
-    bench = Bench(session, engine.address)
-    scraper = Scraper(bench.pool, session, FAST, clock=time.monotonic, random=Random(0), on_change=listener)
+    bench = Bench(engine.address)
+    scraper = Scraper(bench.pool, FAST, clock=time.monotonic, random=Random(0), on_change=listener)
     with caplog.at_level(logging.ERROR):
         scraper.watch([engine.address])
         await crashed.wait()
@@ -206,3 +194,19 @@ async def test_a_crash_in_the_listener_is_logged(
 
 def test_the_limit_of_a_page_leaves_room_for_real_ones() -> None:
     assert len(vllm_page(ranks=32)) < scrape.MAX_PAGE
+
+
+async def test_a_look_is_taken_at_once_and_once_between_two_scrapes(engine: Engine) -> None:
+    """An hour between two scrapes stands for any pause."""
+    async with Bench(engine.address, settings=ScrapeSettings(interval=3600.0)) as bench:
+        await bench.changes.until(engine.address, State.HEALTHY)
+        await engine.down()
+        bench.scraper.look(engine.address)
+        await bench.changes.until(engine.address, State.UNREACHABLE)
+        asked = len(engine.paths)
+        await engine.up()
+        for _ in range(100):
+            bench.scraper.look(engine.address)
+            await asyncio.sleep(0)
+        assert len(engine.paths) == asked, "a suspicion per request does not become a scrape per request"
+        bench.scraper.look("10.0.0.1:1")  # nobody watches it

@@ -23,6 +23,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import HeadersResponse, Pr
 
 from extproc.proxy import EnvoyProxy, find_envoy
 from extproc.render import EnvoyConfig, render
+from extproc.render.parts import SERVED_BY
 from extproc.resources.base import decode_hook
 from extproc.resources.load import KINDS
 from extproc.resources.snapshot import Snapshot, default_gateway
@@ -98,7 +99,7 @@ class ScriptedFilter:
                 yield _decision(head, "request_body")
             elif phase == "response_headers":
                 chosen = message.metadata_context.filter_metadata.get("envoy.lb")
-                self.served_by.append(chosen["served-by"] if chosen and "served-by" in chosen else "")
+                self.served_by.append(chosen[SERVED_BY] if chosen and SERVED_BY in chosen else "")
                 if head.get("x-case") == "late-immediate":
                     yield _immediate()
                     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -61,10 +62,8 @@ class RawConnection:
 
     def send(self, data: bytes) -> RawConnection:
         """Sends everything, or as much as the gateway takes before it closes the connection."""
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the answer that came before says why
             self._socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the answer that came before says why
         return self
 
     def half_close(self) -> RawConnection:

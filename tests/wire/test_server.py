@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from envoy.config.core.v3.base_pb2 import HeaderMap, HeaderValue
+from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3.external_processor_pb2 import (
     HttpBody,
     HttpHeaders,
@@ -132,6 +133,8 @@ async def test_a_request_is_rewritten_and_its_answer_counted(harness: Harness) -
     assert edits(common.header_mutation)["authorization"] == b"K"
     assert int(edits(common.header_mutation)["content-length"]) == len(common.body_mutation.body)
     assert replies[1].dynamic_metadata["sluice"]["target"] == "provider/p"
+    mode = replies[2].mode_override
+    assert (mode.response_body_mode, mode.response_header_mode) == (ProcessingMode.BUFFERED, ProcessingMode.SEND)
     assert replies[3].dynamic_metadata["sluice"]["prompt_tokens"] == 4
     assert not replies[3].response_body.response.HasField("body_mutation")
     (record,) = harness.records

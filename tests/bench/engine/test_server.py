@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from bench import answers
-from bench.engine.profile import EngineProfile
+from extproc.simulate.profile import EngineProfile
 from bench.engine.server import EngineConfig, EngineServer
 
 FAST = EngineConfig(time_scale=50.0, loras=("sql-lora",))

@@ -1,4 +1,4 @@
-"""What a simulated engine is told: its speed and limits, and the requests it serves. What each means: `model`."""
+"""What a simulated engine is told: its speed and limits, and the requests it serves. What each means: `engine`."""
 
 from __future__ import annotations
 

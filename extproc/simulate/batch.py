@@ -1,4 +1,4 @@
-"""Who is in the batch: admission, chunked prefill, preemption and adapters of a simulated engine. Rules: `model`."""
+"""Who is in the batch: admission, chunked prefill, preemption and adapters of a simulated engine. Rules: `engine`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bench.engine.blocks import BlockCache, Lease
-from bench.engine.profile import EngineProfile, Request
+from extproc.simulate.blocks import BlockCache, Lease
+from extproc.simulate.profile import EngineProfile, Request
 
 
 class Phase(enum.Enum):
@@ -79,7 +79,8 @@ class Batch:
         """Choose the next step and reserve its blocks. Called only while there is a sequence."""
         work, budget, preempted = self._continue_running()
         loaded = 0 if preempted else self._admit(work, budget, now)
-        assert work, "a profile guarantees that one sequence always fits"
+        if not work:
+            raise AssertionError("a profile guarantees that one sequence always fits")
         decoding = sum(1 for sequence, _ in work if sequence.pending == 1 and sequence.generated)
         return Plan(
             work=work,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.engine.model import Engine, EngineProfile, Phase, Request, Sequence
+from extproc.simulate.engine import Engine, EngineProfile, Phase, Request, Sequence
 
 # Powers of two: every time below is exact in binary.
 PROFILE = EngineProfile(

@@ -1,0 +1,1 @@
+"""Our policies beside other products' rules, on recorded traces and simulated engines. `python -m bench.pool`."""

@@ -1,0 +1,1 @@
+"""What a policy would give on a recorded trace: engines, gateway and metrics as discrete events, exact and seeded."""

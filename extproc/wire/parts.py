@@ -1,0 +1,109 @@
+"""The reply that carries a decision, put together from serialized parts.
+
+Protocol buffers define that the concatenation of serialized messages is the merged message. So the parts that repeat
+from request to request are serialized once, and a body of megabytes is copied once instead of at every nesting.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Literal
+
+from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
+from envoy.service.ext_proc.v3.external_processor_pb2 import (
+    BodyMutation,
+    BodyResponse,
+    CommonResponse,
+    HeaderMutation,
+    HeadersResponse,
+    ProcessingResponse,
+)
+from google.protobuf.struct_pb2 import Struct
+
+from extproc.exchange.values import Metadata
+
+Phase = Literal["request_headers", "request_body"]
+_LENGTH_DELIMITED = 2
+_KEPT = 4096
+"""Serialized parts of a kind that are kept; the least recently used goes first."""
+
+
+def _reply(phase: Phase, common: CommonResponse) -> bytes:
+    response = HeadersResponse if phase == "request_headers" else BodyResponse
+    serialized: bytes = ProcessingResponse(**{phase: response(response=common)}).SerializeToString()
+    return serialized
+
+
+def _number(message: Any, field: str) -> int:
+    found: int = message.DESCRIPTOR.fields_by_name[field].number
+    return found
+
+
+_BODY_PATH = (
+    _number(BodyMutation, "body"),
+    _number(CommonResponse, "body_mutation"),
+    _number(BodyResponse, "response"),
+    _number(ProcessingResponse, "request_body"),
+)
+"""Fields around a request's new body, the innermost first."""
+
+CLEAR_ROUTE_CACHE: dict[Phase, bytes] = {
+    phase: _reply(phase, CommonResponse(clear_route_cache=True)) for phase in ("request_headers", "request_body")
+}
+
+
+@lru_cache(maxsize=_KEPT)
+def set_header(phase: Phase, name: str, value: bytes) -> bytes:
+    option = HeaderValueOption(
+        header=HeaderValue(key=name, raw_value=value), append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    )
+    return _reply(phase, CommonResponse(header_mutation=HeaderMutation(set_headers=[option])))
+
+
+@lru_cache(maxsize=_KEPT)
+def remove_header(phase: Phase, name: str) -> bytes:
+    return _reply(phase, CommonResponse(header_mutation=HeaderMutation(remove_headers=[name])))
+
+
+def new_body(body: bytes) -> tuple[bytes, bytes]:
+    """A request's new body, as the bytes before it and itself."""
+    head = b""
+    size = len(body)
+    for number in _BODY_PATH:
+        head = bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(size + len(head)) + head
+    return head, body
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def metadata(namespaces: Metadata) -> bytes:
+    """Dynamic metadata of a reply."""
+    return _metadata(tuple((name, tuple(values.items())) for name, values in namespaces.items()))
+
+
+@lru_cache(maxsize=_KEPT)
+def _metadata(namespaces: tuple[tuple[str, tuple[tuple[str, str | float | bool], ...]], ...]) -> bytes:
+    outer = struct({name: dict(values) for name, values in namespaces})
+    serialized: bytes = ProcessingResponse(dynamic_metadata=outer).SerializeToString()
+    return serialized
+
+
+def struct(namespaces: Metadata) -> Struct:
+    outer = Struct()
+    for namespace, values in namespaces.items():
+        fields = outer.fields[namespace].struct_value.fields
+        for name, value in values.items():
+            if isinstance(value, str):
+                fields[name].string_value = value
+            elif isinstance(value, bool):
+                fields[name].bool_value = value
+            else:
+                fields[name].number_value = value
+    return outer
