@@ -36,6 +36,9 @@ type: setup      ## Strict type checking
 bench: setup     ## Compare the filter with an empty one, side by side, on a real Envoy
 	@$(BIN)/python -m bench.filter
 
+proto: setup     ## Compile the messages of proto/ into extproc/wire/proto
+	@$(BIN)/python -m extproc.wire.proto.generate
+
 render: setup    ## Write the Envoy examples in envoy/ and the generated reference in docs/
 	@$(BIN)/python -m extproc.render.examples envoy
 	@$(BIN)/python -m extproc schema --format markdown > docs/reference.md

@@ -20,7 +20,7 @@ import click
 import uvloop
 
 from extproc.pool.endpoint import State
-from extproc.pool.policy import POLICIES
+from extproc.pool.policies import make_policy
 from extproc.pool.pool import Pool
 from extproc.pool.scrape import Scraper, ScrapeSettings
 
@@ -111,7 +111,7 @@ class _CountingPool(Pool):
 async def measure(body: bytes, seconds: float) -> tuple[float, float]:
     """Cores used, and scrapes per second, in the best of `_WINDOWS`: other work on the machine only adds to them."""
     async with _engines(body, _ENDPOINTS) as addresses:
-        pool = _CountingPool("p", POLICIES["least-request"](), retry_count=2, stale_after=2.0, random=Random(1))
+        pool = _CountingPool("p", make_policy("least-request"), retry_count=2, stale_after=2.0, random=Random(1))
         pool.set_members({address: {} for address in addresses}, time.monotonic())
         scraper = Scraper(
             pool,
@@ -145,7 +145,9 @@ def main(seconds: float) -> None:
         body = page(dialect, size)
         cores, rate = uvloop.run(measure(body, seconds))
         worst = max(worst, cores)
-        sys.stdout.write(f"| {dialect} | {len(body) / 1000:.0f} | {rate:.0f} | {cores / rate * 1e6:.0f} | {cores:.3f} |\n")
+        sys.stdout.write(
+            f"| {dialect} | {len(body) / 1000:.0f} | {rate:.0f} | {cores / rate * 1e6:.0f} | {cores:.3f} |\n"
+        )
         sys.stdout.flush()
     verdict = "ok" if worst <= LIMIT else "short"
     sys.stdout.write(f"\nbar scrape-100-cores {worst:.3f} {LIMIT:g} {verdict}\n")

@@ -116,3 +116,11 @@ def test_hosts_with_wildcards_are_tried_longest_first() -> None:
     table = live(gpus, *(route(f"r{i}", host, rule) for i, host in enumerate(["*.b", "*.a.b", "*"]))).table
     assert [suffix for suffix, _ in table.suffixes] == [".a.b", ".b"]
     assert table.default is not None
+
+
+def test_key_files_are_known_before_the_first_request(tmp_path: Path) -> None:
+    """Else nobody would watch them."""
+    one = provider("p", "api.example.com", port=443, key="${file:key}")
+    secrets = SecretStore({}, tmp_path)
+    build(Snapshot(providers={"p": msgspec.convert(one, LLMProvider, dec_hook=decode_hook)}), secrets, {})
+    assert secrets.files() == {tmp_path / "key"}

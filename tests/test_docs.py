@@ -167,7 +167,9 @@ def test_manifests_load(block: Block, tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "azure").write_text("sk-1")
     (tmp_path / "jwks.json").write_text(json.dumps({"keys": [{"kty": "oct", "k": "AAAA"}]}))
-    shutil.copy(make_certificates(tmp_path / "made", ["a.example"]).ca, tmp_path / "ca.pem")
+    made = make_certificates(tmp_path / "made", ["a.example"])
+    for file in (made.ca, made.cert, made.key):
+        shutil.copy(file, tmp_path / file.name)
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", (tmp_path / "block.yaml").read_text() + str(around)), "sk-1")
     assert [str(problem) for problem in examine(tmp_path, environ=environ).problems] == []
 

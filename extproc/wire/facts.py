@@ -1,4 +1,4 @@
-"""What is read from Envoy's dynamic metadata, and what is written there for the access log."""
+"""What is known of an exchange beside its bytes: claims, the record of it, and what the access log says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.values import Answer, Metadata
+from extproc.steps.request import Request
 
 
 def flatten_claims(claims: Any) -> Any:
@@ -13,6 +14,20 @@ def flatten_claims(claims: Any) -> Any:
     if not claims:
         return None
     return {name: value for payload in claims.values() if isinstance(payload, dict) for name, value in payload.items()}
+
+
+def note_request(record: ExchangeRecord, request: Request) -> None:
+    """What the steps have found out."""
+    record.requested_model = request.requested_model
+    record.target_model = request.target_model
+    record.prompt_bytes = request.prompt_bytes
+    record.stream = request.stream
+    if request.rule is not None:
+        record.route = request.rule.name
+    if request.backend is not None:
+        record.target = request.backend.target
+    if request.endpoints:
+        record.endpoint = request.endpoints.partition(",")[0]
 
 
 def refusal_facts(record: ExchangeRecord, answer: Answer) -> Metadata:

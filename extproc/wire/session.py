@@ -26,7 +26,7 @@ from extproc.steps.route import open_route
 from extproc.telemetry.metrics import Metrics
 from extproc.wire import codec
 from extproc.wire.duplex import Framing, Pieces, Replies, framing
-from extproc.wire.facts import flatten_claims, log_facts, refusal_facts
+from extproc.wire.facts import flatten_claims, log_facts, note_request, refusal_facts
 
 log = logging.getLogger(__name__)
 
@@ -179,24 +179,11 @@ class Session:
             self.waiting = decision
             return self._framing.held(decision.deadline - self._service.clock() + HOLD_SLACK)
         self.waiting = None
-        self._note(request)
+        note_request(self._record, request)
         if isinstance(decision, Answer):
             return self._answer(decision)
         self._exchange.decided(decision)
         return self._framing.decided(decision, request.raw, with_body=self._has_body, trailers=self._has_trailers)
-
-    def _note(self, request: Request) -> None:
-        record = self._record
-        record.requested_model = request.requested_model
-        record.target_model = request.target_model
-        record.prompt_bytes = request.prompt_bytes
-        record.stream = request.stream
-        if request.rule is not None:
-            record.route = request.rule.name
-        if request.backend is not None:
-            record.target = request.backend.target
-        if request.endpoints:
-            record.endpoint = request.endpoints.partition(",")[0]
 
     def _answer(self, answer: Answer) -> Replies:
         if answer.ending is Ending.NO_ENDPOINTS:
@@ -267,6 +254,7 @@ class Session:
     def _response_trailers(self, _message: Any) -> Replies:
         reply = self._exchange.response_trailers()
         self.done = True
+        self._settle()
         if reply.broken:
             return self._break_off()
         return self._framing.answer_trailers(reply)

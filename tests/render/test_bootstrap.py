@@ -66,6 +66,21 @@ def test_files_are_discovery_responses_of_their_version(tmp_path: Path) -> None:
         assert {item["@type"] for item in found["resources"]} == {found["type_url"]}
 
 
+def test_endpoints_of_agents_come_from_the_filter(tmp_path: Path) -> None:
+    text = EVERYTHING + "pool filled: {membership: agents}\n"
+    for address in ("unix:/f", "filter.local:80"):
+        config = render(snapshot(text), address)
+        (own,) = [cluster for cluster in config.clusters if cluster["name"] == "sluice"]
+        wanted = own | {"name": "sluice-endpoints"}
+        wanted["load_assignment"] = own["load_assignment"] | {"cluster_name": "sluice-endpoints"}
+        alone, watching = static_bootstrap(config, "127.0.0.1:1"), dynamic_bootstrap(tmp_path, "127.0.0.1:1", config)
+        assert wanted in alone["static_resources"]["clusters"]
+        assert watching["static_resources"]["clusters"] == [wanted]
+        assert alone["node"] == watching["node"]
+    plain = static_bootstrap(render(snapshot(EVERYTHING), "unix:/f"), "127.0.0.1:1")
+    assert "sluice-endpoints" not in str(plain)
+
+
 def test_rendering_changes_no_config(tmp_path: Path) -> None:
     config = render(snapshot(EVERYTHING), "unix:/f")
     before = repr(config)

@@ -89,6 +89,21 @@ def test_big_services_need_not_be_known_address_by_address() -> None:
     assert not single("outlierDetection: {}")
 
 
+def test_agents_fill_a_cluster_through_the_filter() -> None:
+    text = """
+    pool empty: {membership: agents}
+    pool named: {membership: agents, endpoints: [{address: "engine:80"}]}
+    pool plain: {endpoints: [{address: "10.0.0.1:80"}]}
+    """
+    for name in ("pool/empty", "pool/named"):
+        found = cluster(name, text)
+        assert found["type"] == "EDS"
+        assert not {"load_assignment", "cluster_type"} & found.keys()
+        source = found["eds_cluster_config"]["eds_config"]["api_config_source"]
+        assert source["grpc_services"] == [{"envoy_grpc": {"cluster_name": "sluice-endpoints"}}]
+    assert cluster("pool/plain", text)["type"] == "STATIC"
+
+
 def test_limits_and_connections() -> None:
     text = """
 pool p:

@@ -126,7 +126,8 @@ def test_endpoints_are_there_and_different(tmp_path: Path) -> None:
         "a.yaml:5: InferencePool/gpus $.spec.endpoints[1].address: the same address as `endpoints[0]`"
     ]
     assert said(tmp_path, a=POOL.replace('{address: "10.0.0.1:8000"}', "")) == [
-        "a.yaml:5: InferencePool/gpus $.spec.endpoints: a pool needs at least one endpoint"
+        "a.yaml:5: InferencePool/gpus $.spec.endpoints: a pool needs at least one endpoint; "
+        "list them, or write `membership: agents` for those that agents register"
     ]
 
 
