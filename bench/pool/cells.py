@@ -91,7 +91,7 @@ def capacity(trace: Trace, profile: EngineProfile) -> float:
 
 
 def play(cell: Cell, trace: Trace, full: float, name: str, policy: Policy, interval: float) -> Summary:
-    """One policy in one situation. `full`: `capacity` of the trace; `interval`: seconds between two looks at metrics."""
+    """One policy in one situation. `full`: `capacity` of the trace; `interval`: seconds between looks at metrics."""
     profile = profile_of(cell)
     if cell.load:
         trace = compressed(trace, cell.load * full * trace.seconds / len(trace.requests))

@@ -21,6 +21,8 @@ REASON_HEADER = "x-sluice-reason"
 class Phase(Enum):
     """What the exchange waits for."""
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python function
+
     REQUEST_HEADERS = auto()
     REQUEST_BODY = auto()
     DECISION = auto()
@@ -33,6 +35,8 @@ class Phase(Enum):
 
 class Event(Enum):
     """What can happen."""
+
+    __hash__ = object.__hash__
 
     REQUEST_HEADERS = auto()
     REQUEST_HEADERS_ONLY = auto()

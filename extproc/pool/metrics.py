@@ -1,8 +1,7 @@
 """Reads the few figures that matter out of an engine's Prometheus page, without parsing the page.
 
 A page is some 100 KB of histograms, and its figures are asked for several times a second per endpoint. So the lines are
-looked up by name with the byte search of the interpreter, first where they stood on the page before. The exposition
-format prints all series of a metric as one group.
+looked up by name with the byte search of the interpreter.
 """
 
 from __future__ import annotations
@@ -12,17 +11,12 @@ from typing import NamedTuple
 import msgspec
 
 from extproc.pool.load import EngineLoad
+from extproc.pool.page import Memory, Page
 
-_HEAD = 8192
-"""Bytes in which gauges usually are. A hit there is cheap; a name that is absent is found out faster from the end."""
-_NEAR = 512
-"""Bytes by which a metric may have moved since the page before."""
 _LIMITS = {"running": 1e6, "waiting": 1e6, "kv_usage": 1.0, "block_size": 1e6, "num_blocks": 1e10, "max_adapters": 1e6}
 _LIMIT_OF_TOTALS = 1e16
 _NOT_SUMMED = ("kv_usage", "block_size")
 _BRACE = ord("{")
-_MAX_SERIES = 1024
-"""Series read of one metric. More than that is no engine."""
 _MAX_ADAPTERS = 1024
 
 
@@ -32,7 +26,12 @@ class _Adapters(NamedTuple):
     limit: float | None
 
 
+class _Reading(NamedTuple):
+    value: float | None
+
+
 _NO_ADAPTERS = _Adapters(None, None, None)
+_NO_GEOMETRY: dict[str, float | None] = {}
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,38 +115,32 @@ def likeliest(engine: str) -> tuple[Dialect, ...]:
     return _ORDERS.get(engine, DIALECTS)
 
 
-Places = dict[bytes, int]
-"""Name of a metric -> where its group begins. Only speeds up the search: right, outdated or made up, any will do."""
-
-
 def parse_metrics(
-    text: bytes, now: float, dialects: tuple[Dialect, ...] = DIALECTS, places: Places | None = None
+    text: bytes, now: float, dialects: tuple[Dialect, ...] = DIALECTS, memory: Memory | None = None
 ) -> EngineLoad | None:
     """The load that `text` tells, or None where no dialect fits. Never raises, whatever the bytes.
 
-    `places` is what the call before, for the same engine, has left there; this call brings it up to date.
+    `memory` is best the same for all pages of one engine.
 
     Series of one metric are summed over models and ranks; of the KV use the highest counts. A series that is no sane
     number (NaN, infinite, negative, absurd, not a number) makes its field unknown.
     """
-    if text[:1] != b"#":
-        text = b"\n" + text  # every name is looked for at the start of a line
-    page = _Page(text, {} if places is None else places)
+    page = Page(text, Memory() if memory is None else memory)
     for dialect in dialects:
-        found = {field: _read(page, dialect, field) for field in _TELLING}
-        if any(lines for lines, _ in found.values()):
+        readings = {field: _read(page, dialect, field) for field in _TELLING}
+        if any(readings.values()):
             break
     else:
         return None
-    fields = {field: value for field, (_, value) in found.items()}
     for field in dialect.metrics:
-        if field not in fields:
-            fields[field] = _read(page, dialect, field)[1]
+        if field not in readings:
+            readings[field] = _read(page, dialect, field)
+    fields = {field: None if reading is None else reading.value for field, reading in readings.items()}
     if dialect.all_tokens_per_s:
         fields["prompt_per_s"] = _prompt_rate(page, dialect, fields["generated_per_s"])
     if dialect.info:
-        fields.update(_geometry(page, dialect))
-    adapters = _adapters(page, dialect.adapters) if dialect.adapters else _NO_ADAPTERS
+        fields.update(page.evaluate(dialect.info, lambda lines: _geometry(lines, dialect)) or _NO_GEOMETRY)
+    adapters = (page.evaluate(dialect.adapters, _adapters) if dialect.adapters else None) or _NO_ADAPTERS
     return EngineLoad(
         engine=dialect.engine,
         taken_at=now,
@@ -159,58 +152,13 @@ def parse_metrics(
     )
 
 
-class _Page:
-    """The text of a page that begins with a line end, or with a comment, and where its metrics are likely to stand."""
-
-    __slots__ = ("_places", "_text")
-
-    def __init__(self, text: bytes, places: Places) -> None:
-        self._text = text
-        self._places = places
-
-    def series(self, name: bytes) -> list[bytes]:
-        """What follows `name` on each line of its group: labels, value. Nothing where the metric is absent."""
-        text, needle = self._text, b"\n" + name
-        at = self._begin(needle)
-        size = len(needle)
-        found: list[bytes] = []
-        while at >= 0 and len(found) < _MAX_SERIES:
-            begin = at + size
-            end = text.find(b"\n", begin)
-            if end < 0:
-                end = len(text)
-            if text[begin : begin + 1] in (b"{", b" ", b"\t"):
-                if not found:
-                    self._places[needle] = at
-                found.append(text[begin:end])
-                if not text.startswith(needle, end):
-                    break
-                at = end
-            else:  # a longer name that begins with this one
-                at = text.find(needle, end)
-        return found
-
-    def _begin(self, needle: bytes) -> int:
-        """Where the first line with `needle` begins, or a line before it that only begins alike; -1 for none."""
-        text = self._text
-        place = self._places.get(needle, -1)
-        if place >= 0:
-            at = text.find(needle, max(0, place - _NEAR), place + _NEAR)
-            if at >= 0 and not text.startswith(needle, text.rfind(b"\n", 0, at)):
-                return at
-        at = text.find(needle, 0, _HEAD)
-        if at < 0 and text.rfind(needle) >= 0:
-            return text.find(needle)
-        return at
-
-
-def _read(page: _Page, dialect: Dialect, field: str) -> tuple[bool, float | None]:
-    """Whether the metric of `field` is on the page, and its value."""
+def _read(page: Page, dialect: Dialect, field: str) -> _Reading | None:
+    """None where the metric of `field` is not on the page."""
     for name in dialect.metrics.get(field, ()):
-        lines = page.series(name)
-        if lines:
-            return True, _combined(lines, dialect, field)
-    return False, None
+        reading: _Reading | None = page.evaluate(name, lambda lines: _Reading(_combined(lines, dialect, field)))
+        if reading is not None:
+            return reading
+    return None
 
 
 def _combined(lines: list[bytes], dialect: Dialect, field: str) -> float | None:
@@ -231,15 +179,14 @@ def _combined(lines: list[bytes], dialect: Dialect, field: str) -> float | None:
     return max(replicas.values()) if field in _NOT_SUMMED else sum(replicas.values())
 
 
-def _prompt_rate(page: _Page, dialect: Dialect, generated: float | None) -> float | None:
+def _prompt_rate(page: Page, dialect: Dialect, generated: float | None) -> float | None:
     lines = page.series(dialect.all_tokens_per_s)
     total = _combined(lines, dialect, "prompt_per_s") if lines else None
     return None if total is None or generated is None else max(0.0, total - generated)
 
 
-def _geometry(page: _Page, dialect: Dialect) -> dict[str, float | None]:
+def _geometry(lines: list[bytes], dialect: Dialect) -> dict[str, float | None]:
     """Block size of the first rank, blocks of all of them."""
-    lines = page.series(dialect.info)
     sizes: dict[str, list[float | None]] = {
         field: [_number(_label(line, label), _LIMITS[field]) for line in lines]
         for field, label in dialect.info_labels.items()
@@ -251,10 +198,10 @@ def _geometry(page: _Page, dialect: Dialect) -> dict[str, float | None]:
     }
 
 
-def _adapters(page: _Page, name: bytes) -> _Adapters:
+def _adapters(lines: list[bytes]) -> _Adapters:
     """Each change of the adapters is a series of its own; the one with the latest time tells how things are."""
     newest, latest = b"", -1.0
-    for line in page.series(name):
+    for line in lines:
         value = _number(_value(line), _LIMIT_OF_TOTALS)
         if value is not None and value > latest:
             newest, latest = line, value

@@ -13,7 +13,8 @@ from extproc.pool.endpoint import Change
 from extproc.pool.fetch import Fetcher
 from extproc.pool.http import BadResponse
 from extproc.pool.load import EngineLoad
-from extproc.pool.metrics import Places, likeliest, parse_metrics
+from extproc.pool.metrics import likeliest, parse_metrics
+from extproc.pool.page import Memory
 from extproc.pool.pool import Pool
 from extproc.pool.tasks import end, spawn
 
@@ -141,7 +142,7 @@ class EngineReader:
         self._fetcher = Fetcher(address, MAX_PAGE)
         self._clock = clock
         self._dialect = ""
-        self._places: Places = {}
+        self._memory = Memory()
 
     async def read(self, path: str, seconds: float) -> tuple[EngineLoad | None, str]:
         """The load, or None and why it is unknown. Raises Unreachable."""
@@ -159,7 +160,7 @@ class EngineReader:
             return None, f"load unknown: HTTP {status} from {path}"
         if page is None:
             return None, f"load unknown: {path} is longer than {MAX_PAGE} bytes"
-        load = parse_metrics(page, self._clock(), likeliest(self._dialect), self._places)
+        load = parse_metrics(page, self._clock(), likeliest(self._dialect), self._memory)
         if load is None:
             return None, f"load unknown: no figures of a known engine in {path}"
         self._dialect = load.engine

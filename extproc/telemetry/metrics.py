@@ -114,7 +114,10 @@ class Metrics(Collector):
 
         Keep the object: the hot path is its `observe`. Phases are the codec's own few names.
         """
-        return self._phases.setdefault(name, Distribution(MESSAGE_BUCKETS))
+        try:
+            return self._phases[name]
+        except KeyError:
+            return self._phases.setdefault(name, Distribution(MESSAGE_BUCKETS))
 
     def config_loaded(self, generation: int) -> None:
         self._reloads.labels("success").inc()

@@ -35,6 +35,7 @@ from extproc.exchange.values import (
     Metadata,
 )
 from extproc.wire import parts
+from extproc.wire.facts import Facts
 
 JWT_NAMESPACE = "envoy.filters.http.jwt_authn"
 _DESTINATION_NAMESPACE = "envoy.lb"
@@ -183,18 +184,18 @@ def encode_duplex_decision(decision: Decision) -> bytes:
 
 
 def encode_pieces(
-    field: Literal["request_body", "response_body"], body: bytes, *, end: bool, metadata: Metadata | None = None
+    field: Literal["request_body", "response_body"], body: bytes, *, end: bool, facts: Facts | None = None
 ) -> list[bytes]:
-    """A body, or some of it, for full duplex; `end` and `metadata` go with the last message. None for no bytes that are
+    """A body, or some of it, for full duplex; `end` and `facts` go with the last message. None for no bytes that are
     not the end."""
-    starts = range(0, len(body), _PIECE) or range(1 if end or metadata else 0)
+    starts = range(0, len(body), _PIECE) or range(1 if end or facts else 0)
     replies = []
     for start in starts:
         last = start + _PIECE >= len(body)
         piece = StreamedBodyResponse(body=body[start : start + _PIECE], end_of_stream=end and last)
         reply = BodyResponse(response=CommonResponse(body_mutation=BodyMutation(streamed_response=piece)))
-        facts = parts.struct(metadata) if metadata and last else None
-        replies.append(_bytes(ProcessingResponse(**{field: reply}, dynamic_metadata=facts)))
+        told = parts.number_metadata("sluice", facts) if facts and last else b""
+        replies.append(_bytes(ProcessingResponse(**{field: reply})) + told)
     return replies
 
 
@@ -237,17 +238,13 @@ def encode_headers_reply(reply: HeadersReply, endpoint: str = "", *, override: b
     )
 
 
-def encode_body_reply(reply: BodyReply, metadata: Metadata | None = None) -> bytes:
-    """Reply to a piece of the response's body; `metadata` goes to the access log."""
-    if reply.body is None and metadata is None:
-        return PASS_CHUNK
+def encode_body_reply(reply: BodyReply, facts: Facts | None = None) -> bytes:
+    """Reply to a piece of the response's body; `facts` go to the access log."""
+    told = parts.number_metadata("sluice", facts) if facts else b""
+    if reply.body is None:
+        return PASS_CHUNK + told
     common = CommonResponse()
-    if reply.body is not None:
-        common.body_mutation.body = reply.body
+    common.body_mutation.body = reply.body
     if reply.set_headers:
         common.header_mutation.CopyFrom(_mutation(reply.set_headers))
-    return _bytes(
-        ProcessingResponse(
-            response_body=BodyResponse(response=common), dynamic_metadata=parts.struct(metadata) if metadata else None
-        )
-    )
+    return _bytes(ProcessingResponse(response_body=BodyResponse(response=common))) + told

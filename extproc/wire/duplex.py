@@ -13,8 +13,9 @@ from functools import cache
 import msgspec
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 
-from extproc.exchange.values import BodyMode, BodyReply, Decision, HeadersReply, Metadata
+from extproc.exchange.values import BodyMode, BodyReply, Decision, HeadersReply
 from extproc.wire import codec
+from extproc.wire.facts import Facts
 
 Replies = Sequence[bytes]
 
@@ -55,12 +56,12 @@ class Framing(msgspec.Struct, frozen=True):
         """To the headers of an answer; `endpoint` as for `codec.encode_headers_reply`."""
         return (codec.encode_headers_reply(reply, endpoint, override=self.bodies is None),)
 
-    def answer_piece(self, reply: BodyReply, chunk: bytes, *, end: bool, metadata: Metadata | None = None) -> Replies:
+    def answer_piece(self, reply: BodyReply, chunk: bytes, *, end: bool, facts: Facts | None = None) -> Replies:
         """To `chunk`, a piece of an answer; `end`: the last one."""
         if not self.duplex_response:
-            return (codec.encode_body_reply(reply, metadata),)
+            return (codec.encode_body_reply(reply, facts),)
         body = chunk if reply.body is None else reply.body
-        return codec.encode_pieces("response_body", body, end=end, metadata=metadata)
+        return codec.encode_pieces("response_body", body, end=end, facts=facts)
 
     def answer_trailers(self, reply: BodyReply) -> Replies:
         """To the trailers of an answer, after what was held back of its body."""

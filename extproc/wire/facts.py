@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.values import Answer, Metadata
 from extproc.steps.request import Request
+
+Facts = Mapping[str, float | bool]
+"""Numbers and flags, for the namespace `sluice` of dynamic metadata."""
 
 
 def flatten_claims(claims: Any) -> Any:
@@ -41,9 +45,9 @@ def refusal_facts(record: ExchangeRecord, answer: Answer) -> Metadata:
     return {"sluice": {name: value for name, value in facts.items() if value}}
 
 
-def log_facts(record: ExchangeRecord) -> Metadata:
-    """What the access log says of a finished answer."""
-    facts: dict[str, str | float | bool] = {"reason": record.ending.value}
+def log_facts(record: ExchangeRecord) -> Facts:
+    """What the access log says of an answer."""
+    facts: dict[str, float | bool] = {}
     usage = record.usage
     if usage is not None:
         facts["prompt_tokens"] = usage.prompt_tokens
@@ -52,4 +56,4 @@ def log_facts(record: ExchangeRecord) -> Metadata:
         facts["usage_estimated"] = record.usage_estimated
     if record.stream and record.first_token is not None:
         facts["time_to_first_token_ms"] = round((record.first_token - record.started) * 1000, 1)
-    return {"sluice": facts}
+    return facts

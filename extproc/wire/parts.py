@@ -6,7 +6,9 @@ from request to request are serialized once, and a body of megabytes is copied o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from struct import Struct as Packer
 from typing import Any, Literal
 
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
@@ -18,7 +20,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
     HeadersResponse,
     ProcessingResponse,
 )
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
 
 from extproc.exchange.values import Metadata
 
@@ -46,6 +48,13 @@ _BODY_PATH = (
     _number(ProcessingResponse, "request_body"),
 )
 """Fields around a request's new body, the innermost first."""
+
+_DYNAMIC_METADATA = _number(ProcessingResponse, "dynamic_metadata")
+_FIELDS = _number(Struct, "fields")
+_STRUCT_VALUE = _number(Value, "struct_value")
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+"""Fields of a map's entries, as the encoding defines them."""
+_DOUBLE = Packer("<d")
 
 CLEAR_ROUTE_CACHE: dict[Phase, bytes] = {
     phase: _reply(phase, CommonResponse(clear_route_cache=True)) for phase in ("request_headers", "request_body")
@@ -75,6 +84,8 @@ def new_body(body: bytes) -> tuple[bytes, bytes]:
 
 
 def _varint(value: int) -> bytes:
+    if value <= 0x7F:
+        return bytes((value,))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -84,7 +95,7 @@ def _varint(value: int) -> bytes:
 
 
 def metadata(namespaces: Metadata) -> bytes:
-    """Dynamic metadata of a reply."""
+    """Dynamic metadata of a reply. For values that repeat from request to request."""
     return _metadata(tuple((name, tuple(values.items())) for name, values in namespaces.items()))
 
 
@@ -93,6 +104,40 @@ def _metadata(namespaces: tuple[tuple[str, tuple[tuple[str, str | float | bool],
     outer = struct({name: dict(values) for name, values in namespaces})
     serialized: bytes = ProcessingResponse(dynamic_metadata=outer).SerializeToString()
     return serialized
+
+
+def number_metadata(namespace: str, facts: Mapping[str, float | bool]) -> bytes:
+    """Dynamic metadata that differs with every request: numbers, each of which takes the same room, and flags."""
+    fields = b"".join(
+        [
+            _flag(name, value) if isinstance(value, bool) else _number_head(name) + _DOUBLE.pack(value)
+            for name, value in facts.items()
+        ]
+    )
+    value = _delimited(_STRUCT_VALUE, fields)
+    return _delimited(_DYNAMIC_METADATA, _delimited(_FIELDS, _name(namespace) + _delimited(_ENTRY_VALUE, value)))
+
+
+@lru_cache(maxsize=_KEPT)
+def _number_head(name: str) -> bytes:
+    """A field of a `Struct` up to its number, which is the last thing in it."""
+    whole: bytes = Struct(fields={name: Value(number_value=1.0)}).SerializeToString()
+    return whole[: -_DOUBLE.size]
+
+
+@lru_cache(maxsize=_KEPT)
+def _flag(name: str, value: bool) -> bytes:
+    whole: bytes = Struct(fields={name: Value(bool_value=value)}).SerializeToString()
+    return whole
+
+
+@lru_cache(maxsize=_KEPT)
+def _name(name: str) -> bytes:
+    return _delimited(_ENTRY_KEY, name.encode())
+
+
+def _delimited(number: int, payload: bytes) -> bytes:
+    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(len(payload)) + payload
 
 
 def struct(namespaces: Metadata) -> Struct:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import grpc
@@ -19,7 +18,6 @@ from grpc_reflection.v1alpha import reflection
 from extproc.exchange.exchange import UnexpectedEventError
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
-from extproc.wire.duplex import Replies
 from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.session import Service, Session
 
@@ -116,12 +114,14 @@ class Server:
                 ahead = None
                 if data is grpc.aio.EOF:
                     return
-                await _write(write, _guarded(session, partial(session.handle, data)))
+                for reply in session.handle(data):
+                    await write(reply)
                 if session.waiting is not None:
                     ahead = asyncio.ensure_future(read())
                     if not await self._wait(session.waiting, ahead):
                         return
-                    await _write(write, _guarded(session, session.resume))
+                    for reply in session.resume():
+                        await write(reply)
         finally:
             if ahead is not None:
                 ahead.cancel()
@@ -140,22 +140,3 @@ class Server:
                 raise UnexpectedEventError("a message while the last one still waits for its reply")
             place.retry(clock())
         return True
-
-
-async def _write(write: Callable[[bytes], Any], replies: Replies) -> None:
-    for reply in replies:
-        await write(reply)
-
-
-def _guarded(session: Session, work: Callable[[], Replies]) -> Replies:
-    """The replies that `work` gives, or after a fault of our own an error for the client where it can still get one."""
-    try:
-        return work()
-    except (UnexpectedEventError, DecodeError):
-        raise
-    except Exception:
-        log.exception("fault while handling an exchange")
-        refusal = session.fail()
-        if refusal is None:
-            raise
-        return refusal

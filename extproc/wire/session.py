@@ -26,7 +26,7 @@ from extproc.steps.route import open_route
 from extproc.telemetry.metrics import Metrics
 from extproc.wire import codec
 from extproc.wire.duplex import Framing, Pieces, Replies, framing
-from extproc.wire.facts import flatten_claims, log_facts, note_request, refusal_facts
+from extproc.wire.facts import Facts, flatten_claims, log_facts, note_request, refusal_facts
 
 log = logging.getLogger(__name__)
 
@@ -97,18 +97,28 @@ class Session:
         if handler is None:
             raise UnexpectedEventError(f"a message with {kind or 'nothing'} in it")
         self._record.messages += 1
-        replies = handler(self, message)
+        try:
+            replies = handler(self, message)
+        except UnexpectedEventError:
+            raise
+        except Exception:
+            log.exception("fault while handling an exchange")
+            replies = self._fail()
         self._service.metrics.phase(kind).observe(perf_counter() - began)
         return replies
 
     def resume(self) -> Replies:
         """The replies that a request had to wait for, once its place is settled."""
-        return self._decide()
+        try:
+            return self._decide()
+        except Exception:
+            log.exception("fault while handling an exchange")
+            return self._fail()
 
-    def fail(self) -> Replies | None:
-        """After a fault of our own: an error for the client where it can still get one, else None."""
+    def _fail(self) -> Replies:
+        """After a fault of our own: an error for the client. The stream breaks where it can no longer get one."""
         if self._exchange.phase not in (Phase.REQUEST_BODY, Phase.DECISION):
-            return None
+            raise UnexpectedEventError("this exchange cannot go on after a fault")
         return self._answer(refuse(Ending.INTERNAL, "Sluice failed on this request; its log says more."))
 
     def close(self) -> None:
@@ -239,17 +249,25 @@ class Session:
         if self._exchange.first_token == now and self._request is not None and self._request.lease is not None:
             self._request.lease.served(now)
         if self._exchange.phase is not Phase.ENDED:
-            return self._framing.answer_piece(reply, part.body, end=False)
+            return self._framing.answer_piece(reply, part.body, end=False, facts=self._news())
         self.done = True
         self._settle()
         if reply.broken:
             return self._break_off()
-        return self._framing.answer_piece(reply, part.body, end=part.end_of_stream, metadata=log_facts(self._record))
+        return self._framing.answer_piece(reply, part.body, end=part.end_of_stream, facts=log_facts(self._record))
+
+    def _news(self) -> Facts | None:
+        """Usage is told when it is seen, so that the access log has it even of a client that leaves before the end."""
+        if self._record.usage is not None or (usage := self._exchange.usage) is None:
+            return None
+        self._record.usage = usage
+        self._record.first_token = self._exchange.first_token
+        return log_facts(self._record)
 
     def _break_off(self) -> Replies:
         """Envoy answers so where nothing was sent yet, and breaks the connection where something was."""
         refusal = refuse(Ending.UNREADABLE_ANSWER, "The destination's answer cannot be decoded.")
-        return (codec.encode_answer(refusal, log_facts(self._record)),)
+        return (codec.encode_answer(refusal, {"sluice": log_facts(self._record)}),)
 
     def _response_trailers(self, _message: Any) -> Replies:
         reply = self._exchange.response_trailers()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.pool.metrics import DIALECTS, Dialect, likeliest, parse_metrics
+from extproc.pool.page import Memory
 from tests.pool.pages import big_vllm_page, sglang_page, vllm_page
 
 NAMES = [name for dialect in DIALECTS for names in dialect.metrics.values() for name in names]
@@ -85,13 +86,15 @@ def test_adapters_are_those_of_the_latest_series() -> None:
 
 
 @given(st.dictionaries(st.sampled_from([b"\n" + name for name in NAMES]), st.integers(-9, 60_000)))
-def test_remembered_places_change_nothing(places: dict[bytes, int]) -> None:
-    for page in (vllm_page(ranks=3), sglang_page(), big_vllm_page()):
+def test_what_is_remembered_changes_nothing(places: dict[bytes, int]) -> None:
+    learned = Memory()
+    for page in (vllm_page(ranks=3), sglang_page(), big_vllm_page(), vllm_page(running=5, ranks=2), vllm_page()):
         wanted = parse_metrics(page, 0.0)
-        assert parse_metrics(page, 0.0, places=dict(places)) == wanted
-        learned: dict[bytes, int] = {}
+        made_up = Memory()
+        made_up.places.update(places)
+        assert parse_metrics(page, 0.0, memory=made_up) == wanted
         for shift in (b"", b"# one more line\n", b"x 1\n" * 500, b""):
-            assert parse_metrics(shift + page, 0.0, places=learned) == wanted
+            assert parse_metrics(shift + page, 0.0, memory=learned) == wanted
 
 
 def test_the_engine_seen_before_is_tried_first() -> None:

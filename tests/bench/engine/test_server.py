@@ -10,8 +10,8 @@ import openai
 import pytest
 
 from bench import answers
-from extproc.simulate.profile import EngineProfile
 from bench.engine.server import EngineConfig, EngineServer
+from extproc.simulate.profile import EngineProfile
 
 FAST = EngineConfig(time_scale=50.0, loras=("sql-lora",))
 CHAT = {"model": "qwen3-8b", "messages": [{"role": "user", "content": "Say something, 你好"}]}
