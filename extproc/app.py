@@ -67,7 +67,9 @@ class App:
         self._reports = Reports(self._pools.find, self._agent_token)
         gateway = self._snapshot.gateway.spec
         self._metrics = Metrics(
-            max_label_values=gateway.telemetry.max_label_values, endpoints=lambda: list(self._pools.statuses())
+            max_label_values=gateway.telemetry.max_label_values,
+            endpoints=self._pools.statuses,
+            queues=self._pools.queues,
         )
         if gateway.telemetry.audit_log:
             logging.getLogger(audit.LOGGER).setLevel(logging.INFO)

@@ -11,7 +11,7 @@ from extproc.pool.runtime import PoolConfig, PoolRuntime
 from extproc.pool.scrape import ScrapeSettings
 from extproc.pool.waiting import QueueLimits, SaturationLimits
 from extproc.resources.pool import InferencePool
-from extproc.telemetry.endpoints import EndpointStatus
+from extproc.telemetry.endpoints import EndpointStatus, QueueStatus
 
 
 class Pools:
@@ -54,6 +54,11 @@ class Pools:
 
     def views(self) -> list[PoolView]:
         return [runtime.view() for runtime in self._runtimes.values()]
+
+    def queues(self) -> Iterator[QueueStatus]:
+        """Every queue as the metrics show it."""
+        for pool in self.views():
+            yield QueueStatus(pool=pool.name, waiting=pool.waiting, oldest_wait=pool.oldest_wait)
 
     def statuses(self) -> Iterator[EndpointStatus]:
         """Every endpoint as the metrics show it."""

@@ -28,8 +28,8 @@ class Reports:
         self._server: ReportServer | None = None
 
     async def apply(self, agents: gateway.Agents | None, directory: Path) -> None:
-        """Serves as `agents` says; what stays the same keeps its streams. Raises OSError: then all is as before, but for
-        the streams.
+        """Serves as `agents` says; what stays the same keeps its streams. Raises OSError: all is as before then, but
+        for the streams.
         """
         wanted = None if agents is None else _wanted(agents, directory)
         if wanted == self._current:

@@ -44,6 +44,10 @@ class PoolView(msgspec.Struct, frozen=True):
     name: str
     endpoints: list[EndpointView]
     """Ordered by address."""
+    waiting: int = 0
+    """Requests in the queue."""
+    oldest_wait: float = 0.0
+    """Seconds that the first of them has waited."""
 
 
 class Pool:
@@ -208,7 +212,8 @@ class Pool:
         )
 
     def view(self, now: float) -> PoolView:
-        return PoolView(self.name, [self._endpoints[address].view(now) for address in sorted(self._endpoints)])
+        endpoints = [self._endpoints[address].view(now) for address in sorted(self._endpoints)]
+        return PoolView(self.name, endpoints, len(self._queue), self._queue.oldest_wait(now))
 
     def addresses(self) -> list[str]:
         """Members, without those that drain."""

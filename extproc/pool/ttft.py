@@ -13,7 +13,6 @@ from extproc.pool.scorers import LoraReady
 _ALIKE = 0.001
 """Seconds by which an estimate may be above the lowest one and still be chosen, so that several gateways, or several
 requests of one moment, do not agree on one endpoint by chance."""
-_TAKEN = float("inf")
 
 
 class EarliestFirstToken(Policy):
@@ -97,19 +96,17 @@ class EarliestFirstToken(Policy):
 
 
 def _earliest(endpoints: Sequence[Endpoint], seconds: list[float], count: int, random: Random) -> list[Endpoint]:
-    """As `BestPicker`, for the lowest figures, and faster. Uses up `seconds`."""
-    count = min(count, len(endpoints))
-    limit = min(seconds) + _ALIKE
-    places = [place for place, time in enumerate(seconds) if time <= limit]
-    if len(places) > 1:
-        places = random.sample(places, min(count, len(places)))
-    for place in places:
-        seconds[place] = _TAKEN
-    while len(places) < count:
-        lowest = min(seconds)
-        place = seconds.index(lowest)
-        if seconds.count(lowest) > 1:
-            place = random.choice([place for place, time in enumerate(seconds) if time == lowest])
-        places.append(place)
-        seconds[place] = _TAKEN
+    """As `BestPicker`, for the lowest figures, and faster."""
+    ordered = sorted(seconds)
+    places: list[int] = []
+    rank, limit = 0, ordered[0] + _ALIKE
+    while len(places) < count and rank < len(ordered):
+        if rank + 1 < len(ordered) and ordered[rank + 1] <= limit:
+            alike = [place for place, time in enumerate(seconds) if ordered[rank] <= time <= limit]
+            places += random.sample(alike, min(count - len(places), len(alike)))
+            rank += len(alike)
+        else:
+            places.append(seconds.index(ordered[rank]))
+            rank += 1
+        limit = ordered[rank] if rank < len(ordered) else 0.0
     return [endpoints[place] for place in places]

@@ -109,6 +109,10 @@ class WaitingRoom(Generic[Picked]):
     def __repr__(self) -> str:
         return f"<WaitingRoom {len(self)} of {self.limits.max_size}>"
 
+    def oldest_wait(self, now: float) -> float:
+        """Seconds that the first has waited; 0 while nobody waits."""
+        return now - next(iter(self._places)).since if self._places else 0.0
+
     def enter(self, request: PickRequest, now: float) -> Place[Picked]:
         """The last place. Raises QueueFull."""
         if len(self._places) >= self.limits.max_size:

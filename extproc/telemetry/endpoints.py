@@ -26,6 +26,15 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the engine's figures were read."""
 
 
+class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue of one pool."""
+
+    pool: str
+    waiting: int
+    oldest_wait: float = 0.0
+    """Seconds that whoever waits longest has waited."""
+
+
 _GAUGES = {
     "up": "1 while the endpoint takes requests, else 0.",
     "in_flight": "Exchanges that this gateway has running on the endpoint.",
@@ -35,6 +44,18 @@ _GAUGES = {
     "metrics_age": "Seconds since the engine's figures were read.",
 }
 _SUFFIX = {"kv_usage": "kv_usage_ratio", "metrics_age": "metrics_age_seconds"}
+
+
+def queue_families(queues: Iterable[QueueStatus]) -> Iterator[GaugeMetricFamily]:
+    """`sluice_pool_*{pool}`."""
+    waiting = GaugeMetricFamily("sluice_pool_waiting", "Requests that wait for an endpoint.", labels=("pool",))
+    oldest = GaugeMetricFamily(
+        "sluice_pool_oldest_wait_seconds", "How long the request that waits longest has waited.", labels=("pool",)
+    )
+    for queue in queues:
+        waiting.add_metric((clean(queue.pool),), queue.waiting)
+        oldest.add_metric((clean(queue.pool),), queue.oldest_wait)
+    yield from (waiting, oldest)
 
 
 def endpoint_families(endpoints: Iterable[EndpointStatus]) -> Iterator[GaugeMetricFamily]:

@@ -49,6 +49,8 @@ ROUTER = {
     "name": "envoy.filters.http.router",
     "typed_config": {"@type": f"type.googleapis.com/{HTTP}.router.v3.Router"},
 }
+ROUTE = {"cluster": "engines", "timeout": "0s"}
+ONCE = {"name": "x-once", "present_match": True}
 RETRY = {
     "retry_on": "connect-failure,reset,retriable-status-codes",
     "retriable_status_codes": [503],
@@ -103,10 +105,19 @@ def picked(far_side: FarSide, tmp_path_factory: pytest.TempPathFactory) -> Itera
             models=[MODEL],
             retryCount=1,
             saturation={"maxInFlight": 1},
-            queue={"maxSize": 1, "sheddable": ["batch"]},
+            queue={"sheddable": ["batch"]},
             metrics={"interval": "100ms"},
         ),
-        route("everything", "*", {"backendRefs": [{"pool": "engines"}]}),
+        route(
+            "everything",
+            "*",
+            {
+                "matches": [{"model": {"exact": "alias"}}],
+                "backendRefs": [{"pool": "engines", "model": MODEL}],
+                "responseModel": "requested",
+            },
+            {"backendRefs": [{"pool": "engines"}]},
+        ),
         manifest("Gateway", "test", admin={"port": admin_port}),
     )
     (place / "envoy.yaml").write_text(yaml.safe_dump(envoy(picker_port, closed, open_, engines)), encoding="utf-8")
@@ -123,12 +134,14 @@ def picked(far_side: FarSide, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def envoy(picker: int, closed: int, open_: int, engines: list[EngineServer]) -> dict[str, Any]:
-    ext_proc, policy = (yaml.safe_load(block.text) for block in blocks("text") if "endpoint-picker" in block.page)
+    ext_proc, policy, health = (
+        yaml.safe_load(block.text) for block in blocks("text") if "endpoint-picker" in block.page
+    )
     return {
         "static_resources": {
             "listeners": [listener(ext_proc, closed, fail_open=False), listener(ext_proc, open_, fail_open=True)],
             "clusters": [
-                cluster("picker", [picker], {"http2_protocol_options": {}}),
+                cluster("picker", [picker], {"http2_protocol_options": {}}) | health,
                 cluster("engines", [one.port for one in engines], {"http_protocol_options": {"enable_trailers": True}})
                 | policy,
             ],
@@ -152,10 +165,8 @@ def listener(ext_proc: dict[str, Any], port: int, *, fail_open: bool) -> dict[st
                     "name": "any",
                     "domains": ["*"],
                     "routes": [
-                        {
-                            "match": {"prefix": "/"},
-                            "route": {"cluster": "engines", "timeout": "0s", "retry_policy": RETRY},
-                        }
+                        {"match": {"prefix": "/", "headers": [ONCE]}, "route": ROUTE},
+                        {"match": {"prefix": "/"}, "route": {**ROUTE, "retry_policy": RETRY}},
                     ],
                 }
             ]
@@ -223,8 +234,16 @@ class TestClient:
         picked.idle()
         assert picked.picker.metric("gen_ai_server_time_to_first_token_seconds_count") > 0
 
+    def test_both_bodies_are_edited_on_the_way(self, picked: Picked) -> None:
+        request = picked.client().chat.completions.create
+        messages: Any = [{"role": "user", "content": "hi"}]
+        assert request(model="alias", messages=messages, max_tokens=5).model == "alias"
+        chunks = list(request(model="alias", messages=messages, max_tokens=5, stream=True))
+        assert {chunk.model for chunk in chunks} == {"alias"}
+        assert len(chunks) > 2
+
     def test_models(self, picked: Picked) -> None:
-        assert [one.id for one in picked.client().models.list().data] == [MODEL]
+        assert [one.id for one in picked.client().models.list().data] == ["alias", MODEL]
 
     def test_a_body_of_two_megabytes(self, picked: Picked) -> None:
         before = seen(picked)
@@ -234,7 +253,7 @@ class TestClient:
 
     def test_a_body_in_chunks_with_trailers(self, picked: Picked) -> None:
         body = json.dumps({"model": MODEL, "max_tokens": 2, "messages": [{"role": "user", "content": "hi"}]}).encode()
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n"
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-once: 1\r\ntransfer-encoding: chunked\r\n\r\n"
         with RawConnection(picked.closed) as connection:
             connection.send(head)
             for start in range(0, len(body), 7):
@@ -247,7 +266,7 @@ class TestClient:
 
     def test_a_refusal_has_its_error_body(self, picked: Picked) -> None:
         with pytest.raises(openai.BadRequestError) as caught:
-            picked.client().chat.completions.create(model=MODEL, messages="hi")  # type: ignore[call-overload]
+            picked.client().chat.completions.create(model=MODEL, messages="hi")  # type: ignore[arg-type]
         assert caught.value.body is not None
         assert caught.value.response.headers["x-sluice-reason"] == "wrong_type"
 
@@ -287,18 +306,14 @@ class TestChoice:
     def test_a_request_waits_while_all_are_busy(self, picked: Picked) -> None:
         with ExitStack() as stack:
             busy = [stack.enter_context(long_stream(picked)) for _ in range(2)]
-            with Chat(picked.closed, model=MODEL, max_tokens=2) as waiting:  # type: ignore[arg-type]
-                wait_until(lambda: refused(picked) == "queue_full", "the queue to be full")
-                assert refused(picked, **{"x-gateway-inference-objective": "batch"}) == "shed"
+            with Chat(picked.closed, model=MODEL, max_tokens=2) as waiting:
+                wait_until(lambda: picked.picker.metric("sluice_exchanges_in_flight") == 3, "the third request")
+                batch = {"x-gateway-inference-objective": "batch"}
+                reply = chat(picked.closed, model=MODEL, max_tokens=2, headers=batch)
+                assert (reply.status, reply.error["code"]) == (429, "shed")
                 busy[0].reset()
                 assert waiting.reply().status == 200
         picked.idle()
-
-
-def refused(picked: Picked, **headers: str) -> str:
-    with Chat(picked.closed, model=MODEL, max_tokens=2, headers=headers) as connection:  # type: ignore[arg-type]
-        reply = connection.reply()
-    return str(reply.error["code"]) if reply.status == 429 else ""
 
 
 class TestFailure:
@@ -309,12 +324,13 @@ class TestFailure:
             with pytest.raises(NoReplyError):
                 while under_way.event() is not None:
                     pass
+        wait_until(lambda: chat(picked.open, model=MODEL, max_tokens=2).status == 200, "the gateway to notice it")
         before = seen(picked)
         for _ in range(4):
-            assert chat(picked.closed, model=MODEL, max_tokens=2).status >= 500
-        assert seen(picked) == before
-        for _ in range(4):
             assert chat(picked.open, model=MODEL, max_tokens=2).status == 200
-        assert [after - one for after, one in zip(seen(picked), before, strict=True)] == [2, 2]
+        assert [after - one for after, one in zip(seen(picked), before, strict=True)] == [2, 2], "round robin"
+        for _ in range(4):
+            assert chat(picked.closed, model=MODEL, max_tokens=2).status >= 500
+        assert sum(seen(picked)) == sum(before) + 4
         picked.start_picker()
         wait_until(lambda: chat(picked.closed, model=MODEL, max_tokens=2).status == 200, "the gateway to find it")

@@ -51,6 +51,8 @@ def test_a_release_admits_whoever_came_first_and_wakes_only_them() -> None:
     made = pool(A)
     first = admitted(made.admit(ASK, 0.0))
     second, third = waiting(made.admit(ASK, 1.0)), waiting(made.admit(ASK, 2.0))
+    view = made.view(3.0)
+    assert (view.waiting, view.oldest_wait) == (2, 2.0)
     woken: list[str] = []
     second.wake = lambda: woken.append("second")
     third.wake = lambda: woken.append("third")
@@ -161,6 +163,9 @@ def test_no_endpoint_is_filled_beyond_its_limit_and_none_idles_while_somebody_wa
         assert made.waiting == len(places)
         if places:
             assert min(counts) == limit
-    for pick in leases:
-        pick.lease.release(1000.0)
-    assert all(place.pick is not None for place in places)
+    while leases:
+        leases.pop().lease.release(100.0)
+        leases += [place.pick for place in places if place.outcome == "admitted" and place.pick]
+        places = [place for place in places if place.outcome == "waiting"]
+    assert not places
+    assert [endpoint.in_flight for endpoint in made.view(100.0).endpoints] == [0, 0]
