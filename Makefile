@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup run test lint type bench proto render clean
+.PHONY: help setup run test lint type bench bench-pool bench-scrape proto render clean
 
 help:            ## Show the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Install Sluice, Envoy and the development tools into .venv
 
@@ -38,6 +38,12 @@ bench: setup     ## Compare the filter with an empty one, side by side, on a rea
 
 proto: setup     ## Compile the messages of proto/ into extproc/wire/proto
 	@$(BIN)/python -m extproc.wire.proto.generate
+
+bench-pool: setup    ## Compare the pool policies with other products' rules, on the shared traces
+	@$(BIN)/python -m bench.pool
+
+bench-scrape: setup ## Measure what reading the metrics of 100 endpoints costs
+	@$(BIN)/python -m bench.scrape
 
 render: setup    ## Write the Envoy examples in envoy/ and the generated reference in docs/
 	@$(BIN)/python -m extproc.render.examples envoy

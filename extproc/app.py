@@ -77,7 +77,7 @@ class App:
         sinks: dict[str, Sink] = {"metrics": self._metrics.record, "audit": AuditLog()}
         ledger = Ledger(estimator, sinks, failed=self._metrics.sink_failed)
         empty = build(Snapshot(), self._secrets, {})
-        self._service = Service(empty, ledger.settle, estimator.prompt_tokens, self._metrics, time.monotonic)
+        self._service = Service(empty, ledger.settle, estimator.expect, self._metrics, time.monotonic)
         self._server = Server(self._service, self._endpoints)
         self._admin = AdminServer(self._view(), gateway.admin.address, gateway.admin.port)
 

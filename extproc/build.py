@@ -88,9 +88,16 @@ class _Builder:
         target = self._snapshot.resolve(ref)
         name = target_name(target)
         if isinstance(target, InferencePool):
-            sheddable = frozenset(target.spec.queue.sheddable)
-            pool = self._pools[target.metadata.name]
-            return Backend(name, ref.weight, model=ref.model, pool=pool, sheddable=sheddable)
+            served = target.spec
+            return Backend(
+                name,
+                ref.weight,
+                model=ref.model,
+                pool=self._pools[target.metadata.name],
+                sheddable=frozenset(served.queue.sheddable),
+                adapters=frozenset(served.adapters),
+                session_header=served.session_header.lower() if served.session_header else None,
+            )
         settings = provider_settings(target, rule.name)
         spec = target.spec
         key = None

@@ -83,7 +83,7 @@ def _config(resource: InferencePool) -> PoolConfig:
         name=resource.metadata.name,
         membership=spec.membership,
         sources=tuple(Source(address=endpoint.address, labels=endpoint.labels) for endpoint in spec.endpoints),
-        policy=spec.policy,
+        policy=spec.policy_config,
         retry_count=spec.retry_count,
         scrape=ScrapeSettings(path=metrics.path, interval=metrics.interval, timeout=metrics.timeout),
         stale_after=metrics.stale_after,

@@ -67,9 +67,11 @@ class Ratio:
 
 
 class _Model:
-    __slots__ = ("_completion", "_events", "prompt")
+    __slots__ = ("_completion", "_events", "answer", "prompt")
 
     def __init__(self) -> None:
+        self.answer = 0.0
+        """Mean tokens of an answer; 0 before the first."""
         self.prompt = Ratio()
         self._completion = Ratio()
         self._events = Ratio(EVENT_BYTES_PER_TOKEN, PRIOR_EVENT_BYTES)
@@ -103,6 +105,8 @@ class Estimator:
             self._models.move_to_end(name)
         known.prompt.learn(prompt_bytes, usage.prompt_tokens)
         known.completion(events=events).learn(completion_bytes, usage.completion_tokens)
+        if usage.completion_tokens > 0:
+            known.answer += (1 - DECAY if known.answer else 1.0) * (usage.completion_tokens - known.answer)
 
     def estimate(self, model: str, prompt_bytes: int, completion_bytes: int, *, events: bool = False) -> Usage:
         """Usage of an answer that reported none. Cached and reasoning tokens cannot be told from sizes and stay 0."""
@@ -112,9 +116,10 @@ class Estimator:
             completion_tokens=known.completion(events=events).tokens(completion_bytes),
         )
 
-    def prompt_tokens(self, model: str, prompt_bytes: int) -> int:
-        """Expected prompt tokens of a request that has not been answered yet."""
-        return self._known(model).prompt.tokens(prompt_bytes)
+    def expect(self, model: str, prompt_bytes: int) -> tuple[int, int]:
+        """Expected prompt and completion tokens of a request that has not been answered yet; 0 is unknown."""
+        known = self._known(model)
+        return known.prompt.tokens(prompt_bytes), round(known.answer)
 
     def _known(self, model: str) -> _Model:
         name = model[:MAX_NAME]

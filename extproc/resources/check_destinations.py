@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from extproc.pool.policies import POLICIES, BadPolicy, make_policy
 from extproc.resources import addresses
 from extproc.resources.pool import InferencePool
 from extproc.resources.problems import Problem, nearest
@@ -34,10 +35,22 @@ def check_providers(scope: Scope) -> Iterator[Problem]:
         yield from _keys(scope, at, provider)
 
 
+def _policy(at: Located, pool: InferencePool) -> Iterator[Problem]:
+    config = pool.spec.policy_config
+    if config.name not in POLICIES and ":" not in config.name:
+        yield at.error(("spec", "policy"), f"unknown policy {config.name!r}", nearest(config.name, POLICIES))
+        return
+    try:
+        make_policy(config)
+    except BadPolicy as error:
+        yield at.error(("spec", "policy"), str(error))
+
+
 def check_pools(scope: Scope) -> Iterator[Problem]:
     """All checks of all pools."""
     for at, pool in scope.of(InferencePool):
         path: Path = ("spec", "endpoints")
+        yield from _policy(at, pool)
         if not pool.spec.endpoints and pool.spec.membership == "static":
             hint = "list them, or write `membership: agents` for those that agents register"
             yield at.error(path, "a pool needs at least one endpoint", hint)

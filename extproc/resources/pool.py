@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from extproc.pool.policies import PolicyConfig
 from extproc.resources.base import Duration, Metadata, Spec
 from extproc.resources.provider import ConnectionPool, OutlierDetection, Timeouts
 
@@ -26,6 +27,15 @@ class EngineMetrics(Spec, frozen=True, kw_only=True):
     timeout: Duration = Duration(1)
     stale_after: Duration = Duration(2)
     """Older figures count as unknown."""
+
+
+class PoolPolicy(Spec, frozen=True, kw_only=True):
+    """A policy with parameters."""
+
+    name: str
+    """`round-robin`, `least-request`, `least-token`, `llm-metric-based`, `prefix-cache`, `static-pd`, `dynamic-pd`, or
+    `module:Class` of a policy of your own."""
+    parameters: dict[str, Any] = {}
 
 
 class Saturation(Spec, frozen=True, kw_only=True):
@@ -60,7 +70,13 @@ class InferencePoolSpec(Spec, frozen=True, kw_only=True):
     """`agents`: those that agents register are endpoints as well, and `endpoints` may be empty."""
     models: list[str] = []
     """Model names listed by `GET /v1/models`; requests are not limited to them."""
-    policy: Literal["least-request", "round-robin"] = "least-request"
+    adapters: list[str] = []
+    """Names of LoRA adapters among the models; a request for one goes preferably where it is loaded."""
+    policy: str | PoolPolicy = "prefix-cache"
+    """How endpoints are chosen: a name, or a name with parameters. See the guide on choosing a policy."""
+    session_header: str | None = None
+    """Request header that names a conversation or user, for policies that keep sessions together. Without it, the
+    body's `user` does."""
     metrics: EngineMetrics = field(default_factory=EngineMetrics)
     retry_count: Annotated[int, Meta(ge=0, le=5)] = 2
     """Attempts on other endpoints after a connect failure, a reset before the answer, 503 or 429."""
@@ -71,6 +87,13 @@ class InferencePoolSpec(Spec, frozen=True, kw_only=True):
     timeouts: Timeouts = field(default_factory=Timeouts)
     connection_pool: ConnectionPool = field(default_factory=ConnectionPool)
     outlier_detection: OutlierDetection | None = None
+
+    @property
+    def policy_config(self) -> PolicyConfig:
+        """The policy as the pool takes it."""
+        if isinstance(self.policy, str):
+            return PolicyConfig(name=self.policy)
+        return PolicyConfig(name=self.policy.name, parameters=self.policy.parameters)
 
 
 class InferencePool(Spec, frozen=True, kw_only=True):

@@ -69,8 +69,8 @@ class Request:
     """Rules whose conditions on the headers hold, in order."""
     body_limit: int
     now: float
-    estimate: Callable[[str, int], int]
-    """Prompt tokens that a model makes of so many bytes."""
+    expect: Callable[[str, int], tuple[int, int]]
+    """Prompt and completion tokens that a model makes of so many bytes of prompt; 0 is unknown."""
 
     raw: bytes = b""
     """The body as it came."""

@@ -38,6 +38,10 @@ class Backend:
     pool: Pool | None = None
     sheddable: frozenset[str] = frozenset()
     """Objectives whose requests are refused where others wait."""
+    adapters: frozenset[str] = frozenset()
+    """Models that are LoRA adapters."""
+    session_header: str | None = None
+    """Header that names a session; the body's `user` does where it is absent."""
 
 
 @dataclass(frozen=True, slots=True)

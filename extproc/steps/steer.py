@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import Answer
+from extproc.payload.document import Document
+from extproc.payload.errors import PayloadError
 from extproc.pool.policy import PickRequest
 from extproc.pool.pool import NoEndpoints, Pick, Pool
+from extproc.pool.prompt import Prompt
 from extproc.pool.waiting import Place, QueueFull, Saturated
 from extproc.steps.request import Request, refuse
 
 DESTINATION = "x-gateway-destination-endpoint"
+PREFILLER = "x-prefiller-host-port"
+"""Tells the engine that decodes which one has computed the prompt."""
+_PROMPT_PIECES = ("tools", "functions", "system", "instructions", "messages", "prompt", "input")
+"""In the order in which engines' templates put them, so that equal beginnings are equal prefixes."""
 OBJECTIVE = "x-gateway-inference-objective"
 """Names the objective that a request serves, in the words of the Gateway API inference extension."""
 
@@ -32,14 +39,15 @@ def steer(request: Request) -> Answer | Place[Pick] | None:
     request.lease = outcome.lease
     request.endpoints = ",".join(outcome.candidates)
     request.set_headers.append((DESTINATION, request.endpoints.encode()))
+    if outcome.prefill is not None:
+        request.set_headers.append((PREFILLER, outcome.prefill.encode()))
     return None
 
 
 def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
     place = request.place
     if place is None:
-        tokens = request.estimate(request.target_model, request.prompt_bytes)
-        wanted = PickRequest(model=request.target_model, prompt_tokens=tokens, subset=request.subset)
+        wanted = _wanted(request)
         if _is_sheddable(request):
             return _pick_or_shed(pool, wanted, request.now)
         outcome = pool.admit(wanted, request.now)
@@ -54,6 +62,33 @@ def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
         raise place.error
     waited = place.deadline - place.since
     return refuse(Ending.QUEUE_TIMEOUT, f"Every endpoint of pool {pool.name!r} stayed busy for {waited:g} s.")
+
+
+def _wanted(request: Request) -> PickRequest:
+    backend, document, model = request.backend, request.document, request.target_model
+    prompt_tokens, output_tokens = request.expect(model, request.prompt_bytes)
+    if backend is None or document is None:
+        return PickRequest(model=model, subset=request.subset)
+    session = request.head.text(backend.session_header) if backend.session_header else None
+    pieces = [piece for name in _PROMPT_PIECES if (piece := document.get(name)) is not None]
+    return PickRequest(
+        model=model,
+        prompt_tokens=prompt_tokens,
+        expected_output_tokens=output_tokens,
+        prompt=Prompt(pieces, model=model, salt=_text(document, "cache_salt")),
+        session=session or _text(document, "user"),
+        lora=model if model in backend.adapters else "",
+        subset=request.subset,
+        tells_first_token=request.stream,
+    )
+
+
+def _text(document: Document, name: str) -> str:
+    """A string of the body; empty where it is none, as that is for the engine to complain about."""
+    try:
+        return document.text(name) or ""
+    except PayloadError:
+        return ""
 
 
 def _is_sheddable(request: Request) -> bool:

@@ -41,8 +41,8 @@ class Service:
     live: Live
     settle: Callable[[ExchangeRecord], None]
     """Takes the record of an exchange that is over, and completes its usage."""
-    estimate: Callable[[str, int], int]
-    """Prompt tokens that a model makes of so many bytes."""
+    expect: Callable[[str, int], tuple[int, int]]
+    """Prompt and completion tokens that a model makes of so many bytes of prompt; 0 is unknown."""
     metrics: Metrics
     clock: Callable[[], float]
     warned: set[str] = field(default_factory=set)
@@ -151,7 +151,7 @@ class Session:
         if (too_large := refuse_announced(head, self._live.body_limit)) is not None:
             return self._answer(too_large)
         self._request = Request(
-            head, *opened, body_limit=self._live.body_limit, now=record.started, estimate=self._service.estimate
+            head, *opened, body_limit=self._live.body_limit, now=record.started, expect=self._service.expect
         )
         self._request.subset = codec.subset_of(message)
         if not self._has_body:

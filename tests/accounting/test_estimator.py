@@ -14,8 +14,8 @@ def usage(prompt: int, completion: int) -> Usage:
 
 def test_an_unknown_model_costs_a_token_for_every_four_bytes_rounded_up() -> None:
     estimator = Estimator()
-    assert estimator.prompt_tokens("new", 400) == 100
-    assert estimator.prompt_tokens("new", 401) == 101
+    assert estimator.expect("new", 400)[0] == 100
+    assert estimator.expect("new", 401)[0] == 101
     assert estimator.estimate("new", 8, 1) == usage(2, 1)
     assert estimator.estimate("new", 0, 0) == usage(0, 0)
 
@@ -56,8 +56,8 @@ def test_the_ratio_of_a_model_is_found_and_followed() -> None:
     assert estimator.estimate("m", 300, 200) == usage(200, 100)
     for _ in range(600):
         estimator.learn("m", 3000, 200, usage(600, 100))
-    assert estimator.prompt_tokens("m", 3000) == pytest.approx(600, abs=2)
-    assert estimator.prompt_tokens("other", 3000) == 750
+    assert estimator.expect("m", 3000)[0] == pytest.approx(600, abs=2)
+    assert estimator.expect("other", 3000)[0] == 750
 
 
 def test_event_streams_have_a_ratio_of_their_own() -> None:
@@ -75,18 +75,18 @@ def test_directions_without_bytes_or_tokens_teach_nothing() -> None:
     estimator = Estimator()
     estimator.learn("embedder", 800, 0, usage(100, 0))
     assert estimator.estimate("embedder", 0, 40) == usage(0, 10)
-    assert estimator.prompt_tokens("embedder", 800) < 200
+    assert estimator.expect("embedder", 800)[0] < 200
 
 
 def test_the_model_unused_longest_is_forgotten() -> None:
     estimator = Estimator(max_models=2)
     for name in ("a", "b"):
         estimator.learn(name, 1000, 1000, usage(1000, 1000))
-    estimator.prompt_tokens("a", 1)
+    estimator.expect("a", 1)[0]
     estimator.learn("c", 1000, 1000, usage(1000, 1000))
     assert len(estimator) == 2
-    assert estimator.prompt_tokens("b", 1000) == 250
-    assert estimator.prompt_tokens("a", 1000) > 250
+    assert estimator.expect("b", 1000)[0] == 250
+    assert estimator.expect("a", 1000)[0] > 250
 
 
 def test_names_are_kept_short_and_guesses_create_no_entry() -> None:
@@ -104,3 +104,13 @@ def test_any_history_leaves_a_finite_positive_estimate(history: list[tuple[int, 
         ratio.learn(seen_bytes, seen_tokens)
     assert ratio.tokens(size) >= 1
     assert ratio.tokens(size) <= ratio.tokens(size * 2)
+
+
+def test_the_length_of_answers_is_expected_from_the_last_ones() -> None:
+    estimator = Estimator()
+    assert estimator.expect("m", 400)[1] == 0
+    estimator.learn("m", 400, 400, Usage(100, 50))
+    assert estimator.expect("m", 400)[1] == 50
+    for _ in range(500):
+        estimator.learn("m", 400, 4000, Usage(100, 200))
+    assert estimator.expect("m", 400)[1] == 200

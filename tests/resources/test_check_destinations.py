@@ -164,3 +164,23 @@ def test_durations_and_paths_of_pools(tmp_path: Path, spec: str, expected: str |
 def test_values_of_providers(tmp_path: Path, spec: str, expected: str | None) -> None:
     found = said(tmp_path, a=f"{PROVIDER}  {spec}\n")
     assert found == ([f"a.yaml:9: LLMProvider/acme $.spec{expected}"] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("least-requests", "unknown policy 'least-requests'; did you mean `least-request`?"),
+        ("{name: prefix-cache, parameters: {ownWeigth: 1}}", "its parameters are "),
+        ("{name: round-robin, parameters: {a: 1}}", "its parameters are none"),
+        ("'no.such.module:Policy'", "cannot be made: No module named 'no'"),
+    ],
+)
+def test_a_policy_that_is_not_there_or_takes_no_such_parameter(tmp_path: Path, policy: str, message: str) -> None:
+    (found,) = said(tmp_path, pool=POOL + f"  policy: {policy}\n")
+    assert "InferencePool/gpus $.spec.policy: " in found
+    assert message in found
+
+
+def test_policies_with_and_without_parameters(tmp_path: Path) -> None:
+    for policy in ("static-pd", "{name: prefix-cache, parameters: {ownWeight: 1.5, sessionWeight: 0.3}}"):
+        assert said(tmp_path, pool=POOL + f"  policy: {policy}\n") == []

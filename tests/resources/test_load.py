@@ -83,7 +83,8 @@ def test_an_unknown_field_names_the_nearest_and_the_allowed(tmp_path: Path) -> N
     )
     assert said(tmp_path, providers=text) == [
         "providers.yaml:5: LLMProvider/acme $.spec.hots: unknown field; did you mean `host`? (allowed: authentication, "
-        "configs, connectionPool, host, includeUsage, keyHeader, outlierDetection, path, port, protocol, retries, timeouts)",
+        "configs, connectionPool, host, includeUsage, keyHeader, outlierDetection, path, port, protocol, retries, "
+        "timeouts)",
         "providers.yaml:8: LLMProvider/acme $.spec.configs.defautlConfig: unknown field; did you mean `defaultConfig`? "
         "(allowed: defaultConfig, routeSpecificConfigs)",
     ]
@@ -97,17 +98,15 @@ def test_all_problems_of_all_documents_are_found_at_once(tmp_path: Path) -> None
             - pool: [gpus]
               wieght: 2
         """)
-    pool = POOL + "  policy: least-requests\n  retryCount: 9\n  metrics: {interval: 5}\n"
+    pool = POOL + "  retryCount: 9\n  metrics: {interval: 5}\n"
     assert said(tmp_path, a=wrong_route, b=pool) == [
         "a.yaml:9: LLMRoute/r $.spec.rules[0].backendRefs[0].weight: -1 is out of range; must be at least 0 and at "
         "most 1000000",
         "a.yaml:10: LLMRoute/r $.spec.rules[0].backendRefs[1].pool: expected a string, found a list",
         "a.yaml:11: LLMRoute/r $.spec.rules[0].backendRefs[1].wieght: unknown field; did you mean `weight`? "
         "(allowed: backendRef, model, pool, provider, providerHost, weight)",
-        "b.yaml:6: InferencePool/gpus $.spec.policy: unknown value; did you mean `least-request`? "
-        "(allowed: least-request, round-robin)",
-        "b.yaml:7: InferencePool/gpus $.spec.retryCount: 9 is out of range; must be at least 0 and at most 5",
-        "b.yaml:8: InferencePool/gpus $.spec.metrics.interval: 5 is not a duration: write a number with a unit, such "
+        "b.yaml:6: InferencePool/gpus $.spec.retryCount: 9 is out of range; must be at least 0 and at most 5",
+        "b.yaml:7: InferencePool/gpus $.spec.metrics.interval: 5 is not a duration: write a number with a unit, such "
         "as 250ms, 10s or 5m",
     ]
 

@@ -42,7 +42,7 @@ def outcome(
     opened = open_route(RouteTable({"api": HostRoutes("api", rules, models)}), head)
     if isinstance(opened, Answer):
         return opened
-    request = Request(head, *opened, body_limit=30_000, now=0.0, estimate=lambda _model, size: size)
+    request = Request(head, *opened, body_limit=30_000, now=0.0, expect=lambda _model, size: (size, 0))
     request.raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return decide(request)
 

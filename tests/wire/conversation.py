@@ -62,7 +62,7 @@ class Picker:
             queue=QueueLimits(max_size=1, try_period=0.01),
         )
         self.pool.set_members({address: {} for address in endpoints}, 0.0)
-        self.service = Service(self.live(), self._settle, self._estimate, Metrics(), lambda: 1.0)
+        self.service = Service(self.live(), self._settle, self._expect, Metrics(), lambda: 1.0)
         self.steering = asyncio.Event()
         """Set once a request has got as far as its endpoint: it has one then, or waits, or was refused."""
 
@@ -75,9 +75,9 @@ class Picker:
     def in_flight(self) -> dict[str, int]:
         return {one.address: one.in_flight for one in self.pool.view(1.0).endpoints if one.in_flight}
 
-    def _estimate(self, _model: str, size: int) -> int:
+    def _expect(self, _model: str, size: int) -> tuple[int, int]:
         self.steering.set()
-        return size // 4
+        return size // 4, 0
 
     def _settle(self, record: ExchangeRecord) -> None:
         self.records.append(record)

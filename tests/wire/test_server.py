@@ -48,7 +48,7 @@ class Harness:
         backend = Backend("provider/p", 1, model="ours", is_provider=True, key_header="authorization", key=lambda: b"K")
         routes = HostRoutes("api", (Rule("r/0", (backend,)),), ("ours",))
         live = Live(RouteTable({"api": routes}))
-        self.service = Service(live, self._settle, lambda _model, size: size // 4, self.metrics, lambda: 1.0)
+        self.service = Service(live, self._settle, lambda _model, size: (size // 4, 0), self.metrics, lambda: 1.0)
         self.server = Server(self.service)
         self.address = f"unix:{directory / 'filter.sock'}"
 
