@@ -44,6 +44,28 @@ def steer(request: Request) -> Answer | Place[Pick] | None:
     return None
 
 
+def follow(request: Request, served_by: str, now: float, *, failed_there: bool) -> str:
+    """Counts the load where the answer comes from. Gives that endpoint if it is not the one first chosen, else "".
+
+    Whatever was tried before may have gone, or may just have been busy: its pool takes a look. So it does at the
+    endpoint itself where Envoy answered in its place.
+    """
+    if not served_by or request.lease is None:
+        return ""
+    tried = request.endpoints.split(",")
+    if served_by == tried[0] and not failed_there:
+        return ""
+    if served_by in tried:
+        tried = tried[: tried.index(served_by)]
+    if failed_there:
+        tried.append(served_by)
+    request.lease.suspect(tried)
+    if served_by == request.endpoints.partition(",")[0]:
+        return ""
+    request.lease.move(served_by, now)
+    return served_by
+
+
 def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
     place = request.place
     if place is None:

@@ -23,6 +23,7 @@ from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
 from extproc.steps.request import Request, RequestHead, refuse
 from extproc.steps.route import open_route
+from extproc.steps.steer import follow
 from extproc.telemetry.metrics import Metrics
 from extproc.wire import codec
 from extproc.wire.duplex import Framing, Pieces, Replies, framing
@@ -216,31 +217,15 @@ class Session:
         part = message.response_headers
         headers = codec.headers_of(part)
         reply = self._exchange.response_headers(headers, end=part.end_of_stream)
-        moved_to = self._follow(codec.served_by(message)) if self._request and self._request.lease else ""
+        moved_to = ""
+        if self._request is not None and self._request.lease is not None:
+            by_envoy = self._exchange.ending is Ending.REPLIED_BY_ENVOY
+            moved_to = follow(self._request, codec.served_by(message), self._service.clock(), failed_there=by_envoy)
+            self._record.endpoint = moved_to or self._record.endpoint
         if self._exchange.phase is Phase.ENDED:
             self.done = True
             self._settle()
         return self._framing.answer_opened(reply, moved_to)
-
-    def _follow(self, served_by: str) -> str:
-        """Counts the load where the answer comes from. Gives that endpoint if it is not the one first chosen.
-
-        Whatever was tried before may have gone, or may just have been busy: its pool takes a look.
-        """
-        request = self._request
-        if not served_by or request is None or request.lease is None:
-            return ""
-        tried = request.endpoints.split(",")
-        if served_by in tried:
-            tried = tried[: tried.index(served_by)]
-        if self._exchange.ending is Ending.REPLIED_BY_ENVOY:
-            tried.append(served_by)
-        request.lease.suspect(tried)
-        if served_by == self._record.endpoint:
-            return ""
-        request.lease.move(served_by)
-        self._record.endpoint = served_by
-        return served_by
 
     def _response_body(self, message: Any) -> Replies:
         part = message.response_body
