@@ -69,7 +69,7 @@ class App:
         self._metrics = Metrics(
             max_label_values=gateway.telemetry.max_label_values,
             endpoints=self._pools.statuses,
-            queues=self._pools.queues,
+            pools=self._pools.summaries,
         )
         if gateway.telemetry.audit_log:
             logging.getLogger(audit.LOGGER).setLevel(logging.INFO)

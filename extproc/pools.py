@@ -11,7 +11,7 @@ from extproc.pool.runtime import PoolConfig, PoolRuntime
 from extproc.pool.scrape import ScrapeSettings
 from extproc.pool.waiting import QueueLimits, SaturationLimits
 from extproc.resources.pool import InferencePool
-from extproc.telemetry.endpoints import EndpointStatus, QueueStatus
+from extproc.telemetry.endpoints import EndpointStatus, PoolStatus
 
 
 class Pools:
@@ -55,10 +55,17 @@ class Pools:
     def views(self) -> list[PoolView]:
         return [runtime.view() for runtime in self._runtimes.values()]
 
-    def queues(self) -> Iterator[QueueStatus]:
-        """Every queue as the metrics show it."""
+    def summaries(self) -> Iterator[PoolStatus]:
+        """Every pool as the metrics show it."""
         for pool in self.views():
-            yield QueueStatus(pool=pool.name, waiting=pool.waiting, oldest_wait=pool.oldest_wait)
+            index = pool.prefix_index
+            yield PoolStatus(
+                pool=pool.name,
+                waiting=pool.waiting,
+                oldest_wait=pool.oldest_wait,
+                prefix_blocks=index.blocks if index else None,
+                prefix_bytes=index.bytes if index else 0,
+            )
 
     def statuses(self) -> Iterator[EndpointStatus]:
         """Every endpoint as the metrics show it."""

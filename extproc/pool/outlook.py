@@ -12,7 +12,7 @@ import msgspec
 from extproc.pool.backlog import Backlog, Speed
 from extproc.pool.endpoint import Endpoint
 from extproc.pool.policy import Held, Learner, PickRequest
-from extproc.pool.prefix import PrefixIndex
+from extproc.pool.prefix import IndexView, PrefixIndex
 
 
 class OutlookParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -177,6 +177,9 @@ class Outlook(Learner):
             self._learn(journey, endpoint)
         else:
             self._arrive(held, journey, now, told=False)
+
+    def prefix_index(self) -> IndexView:
+        return self.index.view()
 
     def left(self, endpoint: Endpoint) -> None:
         self._lineup = _Lineup((), (), ())

@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from extproc.pool.endpoint import Endpoint
+from extproc.pool.prefix import IndexView
 from extproc.pool.prompt import Prompt
 
 
@@ -67,6 +68,10 @@ class Learner:
 
     def left(self, endpoint: Endpoint) -> None:
         """The endpoint is no longer a member, or its engine began anew: what its cache held is lost."""
+
+    def prefix_index(self) -> IndexView | None:
+        """How much is remembered of what the engines' caches hold; None: nothing ever is."""
+        return None
 
 
 class Filter(Protocol):
@@ -154,6 +159,9 @@ class ScoredPolicy(Policy):
     def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
         for part in self._learners:
             part.released(held, endpoint, now)
+
+    def prefix_index(self) -> IndexView | None:
+        return next((found for part in self._learners if (found := part.prefix_index()) is not None), None)
 
     def left(self, endpoint: Endpoint) -> None:
         for part in self._learners:

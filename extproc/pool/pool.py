@@ -16,6 +16,7 @@ from extproc.pool.endpoint import Change, Endpoint, EndpointView, State
 from extproc.pool.lease import Lease
 from extproc.pool.load import EngineLoad
 from extproc.pool.policy import PickRequest, Policy
+from extproc.pool.prefix import IndexView
 from extproc.pool.waiting import UNLIMITED, Place, QueueLimits, Saturated, SaturationLimits, WaitingRoom
 
 __all__ = ["Lease", "NoEndpoints", "Pick", "Pool", "PoolView"]
@@ -48,6 +49,8 @@ class PoolView(msgspec.Struct, frozen=True):
     """Requests in the queue."""
     oldest_wait: float = 0.0
     """Seconds that the first of them has waited."""
+    prefix_index: IndexView | None = None
+    """What the policy remembers of the engines' caches."""
 
 
 class Pool:
@@ -213,7 +216,9 @@ class Pool:
 
     def view(self, now: float) -> PoolView:
         endpoints = [self._endpoints[address].view(now) for address in sorted(self._endpoints)]
-        return PoolView(self.name, endpoints, len(self._queue), self._queue.oldest_wait(now))
+        return PoolView(
+            self.name, endpoints, len(self._queue), self._queue.oldest_wait(now), self.policy.prefix_index()
+        )
 
     def addresses(self) -> list[str]:
         """Members, without those that drain."""

@@ -13,6 +13,7 @@ from typing import Literal
 from extproc.pool.endpoint import Endpoint
 from extproc.pool.outlook import Outlook, OutlookParameters
 from extproc.pool.policy import BestPicker, Held, PickRequest, Policy, lowest_is_best
+from extproc.pool.prefix import IndexView
 from extproc.pool.scorers import kv_usage, pessimistic
 
 Role = Literal["prefill", "decode", "both"]
@@ -100,6 +101,9 @@ class StaticSplit(Policy):
 
     def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
         self._outlook.released(held, endpoint, now)
+
+    def prefix_index(self) -> IndexView | None:
+        return self._outlook.prefix_index()
 
     def left(self, endpoint: Endpoint) -> None:
         self._outlook.left(endpoint)

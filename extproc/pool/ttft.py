@@ -8,6 +8,7 @@ from random import Random
 from extproc.pool.endpoint import Endpoint
 from extproc.pool.outlook import Outlook
 from extproc.pool.policy import BestPicker, Held, PickRequest, Policy, Scorer, lowest_is_best
+from extproc.pool.prefix import IndexView
 from extproc.pool.scorers import LoraReady
 
 _ALIKE = 0.001
@@ -90,6 +91,9 @@ class EarliestFirstToken(Policy):
 
     def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
         self.outlook.released(held, endpoint, now)
+
+    def prefix_index(self) -> IndexView | None:
+        return self.outlook.prefix_index()
 
     def left(self, endpoint: Endpoint) -> None:
         self.outlook.left(endpoint)

@@ -26,13 +26,16 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the engine's figures were read."""
 
 
-class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The queue of one pool."""
+class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool as a whole."""
 
     pool: str
     waiting: int
     oldest_wait: float = 0.0
     """Seconds that whoever waits longest has waited."""
+    prefix_blocks: int | None = None
+    """Pairs of a prompt's block and an endpoint that holds it; None where the policy remembers none."""
+    prefix_bytes: int = 0
 
 
 _GAUGES = {
@@ -46,16 +49,28 @@ _GAUGES = {
 _SUFFIX = {"kv_usage": "kv_usage_ratio", "metrics_age": "metrics_age_seconds"}
 
 
-def queue_families(queues: Iterable[QueueStatus]) -> Iterator[GaugeMetricFamily]:
+def pool_families(pools: Iterable[PoolStatus]) -> Iterator[GaugeMetricFamily]:
     """`sluice_pool_*{pool}`."""
     waiting = GaugeMetricFamily("sluice_pool_waiting", "Requests that wait for an endpoint.", labels=("pool",))
     oldest = GaugeMetricFamily(
         "sluice_pool_oldest_wait_seconds", "How long the request that waits longest has waited.", labels=("pool",)
     )
-    for queue in queues:
-        waiting.add_metric((clean(queue.pool),), queue.waiting)
-        oldest.add_metric((clean(queue.pool),), queue.oldest_wait)
-    yield from (waiting, oldest)
+    blocks = GaugeMetricFamily(
+        "sluice_pool_prefix_blocks",
+        "Prompt blocks known to be in engines' caches.",
+        labels=("pool",),
+    )
+    memory = GaugeMetricFamily(
+        "sluice_pool_prefix_bytes", "Memory that the policy's index of blocks takes, estimated.", labels=("pool",)
+    )
+    for pool in pools:
+        label = (clean(pool.pool),)
+        waiting.add_metric(label, pool.waiting)
+        oldest.add_metric(label, pool.oldest_wait)
+        if pool.prefix_blocks is not None:
+            blocks.add_metric(label, pool.prefix_blocks)
+            memory.add_metric(label, pool.prefix_bytes)
+    yield from (waiting, oldest, blocks, memory)
 
 
 def endpoint_families(endpoints: Iterable[EndpointStatus]) -> Iterator[GaugeMetricFamily]:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
-from extproc.telemetry.endpoints import EndpointStatus, QueueStatus, endpoint_families, queue_families
+from extproc.telemetry.endpoints import EndpointStatus, PoolStatus, endpoint_families, pool_families
 from extproc.telemetry.exposition import Exposition, gen_ai_families, message_families, token_families
 from extproc.telemetry.labels import OTHER, LabelCap
 from extproc.telemetry.series import DURATION_BUCKETS, MESSAGE_BUCKETS, Distribution, Series, TokenTotals
@@ -30,7 +30,7 @@ _Labels = tuple[str, str, str, str, str]
 class Metrics(Collector):
     """Counts and times of everything, on a registry of its own.
 
-    `record` is a ledger sink. `max_label_values` caps every label that outsiders can fill; `endpoints` and `queues` are
+    `record` is a ledger sink. `max_label_values` caps every label that outsiders can fill; `endpoints` and `pools` are
     asked at each scrape, on the event loop. Not thread-safe for writers.
     """
 
@@ -40,7 +40,7 @@ class Metrics(Collector):
         max_label_values: int = 100,
         max_series: int = MAX_SERIES,
         endpoints: Callable[[], Iterable[EndpointStatus]] = tuple,
-        queues: Callable[[], Iterable[QueueStatus]] = tuple,
+        pools: Callable[[], Iterable[PoolStatus]] = tuple,
     ) -> None:
         self._operations = LabelCap(max_label_values)
         self._sources = LabelCap(max_label_values)
@@ -55,8 +55,8 @@ class Metrics(Collector):
         self._in_flight = 0
         self._endpoints = endpoints
         self._statuses: tuple[EndpointStatus, ...] = ()
-        self._queues = queues
-        self._queue_statuses: tuple[QueueStatus, ...] = ()
+        self._pools = pools
+        self._pool_statuses: tuple[PoolStatus, ...] = ()
         self._scraping = asyncio.Lock()
 
         self.registry = CollectorRegistry()
@@ -136,7 +136,7 @@ class Metrics(Collector):
         """The exposition that an `Accept` header asks for, rendered in a thread; one scrape at a time."""
         async with self._scraping:
             self._statuses = tuple(self._endpoints())
-            self._queue_statuses = tuple(self._queues())
+            self._pool_statuses = tuple(self._pools())
             return await asyncio.to_thread(self.render, accept)
 
     def render(self, accept: str = "") -> Exposition:
@@ -161,7 +161,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily("sluice_exchanges_in_flight", "Exchanges that have not ended.", self._in_flight)
         yield from message_families(tuple(self._phases.items()))
         yield from endpoint_families(self._statuses)
-        yield from queue_families(self._queue_statuses)
+        yield from pool_families(self._pool_statuses)
 
     def _new_exchange(self, exchange: tuple[str, Ending, int]) -> None:
         target, ending, hundreds = exchange

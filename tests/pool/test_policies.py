@@ -16,6 +16,7 @@ from extproc.pool.load import EngineLoad
 from extproc.pool.policies import DEFAULT, POLICIES, BadPolicy, PolicyConfig, make_policy
 from extproc.pool.policy import PickRequest, Policy
 from extproc.pool.pool import Lease, NoEndpoints, Pool
+from extproc.pool.prompt import Prompt
 from tests.pool.build import asking, pool_of
 
 NAMES = sorted(POLICIES)
@@ -150,3 +151,27 @@ def test_after_any_mixture_of_endings_nothing_is_left(name: str, events: list[tu
 
 def _names(policy: str) -> set[str]:
     return {field.encode_name for field in msgspec.structs.fields(POLICIES[policy].parameters)}
+
+
+@pytest.mark.parametrize("name", ["prefix-cache", "least-token", "static-pd", "dynamic-pd"])
+def test_what_the_index_holds_is_shown_and_freed_with_its_endpoint(name: str) -> None:
+    pool = Pool("gpus", make_policy(name), retry_count=0, stale_after=2.0, random=Random(0))
+    pool.set_members({"10.0.0.1:80": {}}, 0.0)
+    request = PickRequest(model="m", prompt_tokens=1000, prompt=Prompt([b"x" * 4096], model="m"))
+    lease = pool.pick(request, 0.0).lease
+    lease.served(1.0)
+    lease.release(2.0)
+    shown = pool.view(2.0).prefix_index
+    assert shown is not None
+    assert shown.blocks > 0
+    assert shown.bytes > 0
+    pool.set_members({}, 3.0)
+    shown = pool.view(3.0).prefix_index
+    assert shown is not None
+    assert (shown.blocks, shown.endpoints) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["round-robin", "least-request", "llm-metric-based"])
+def test_policies_without_an_index_show_none(name: str) -> None:
+    pool = Pool("gpus", make_policy(name), retry_count=0, stale_after=2.0, random=Random(0))
+    assert pool.view(0.0).prefix_index is None
