@@ -44,6 +44,7 @@ kind: InferencePool
 metadata: {{name: pool}}
 spec:
   endpoints: [{endpoints}]
+  policy: least-request
 ---
 apiVersion: sluice.dev/v1alpha1
 kind: LLMRoute

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from xxhash import xxh64_intdigest
 
 
@@ -11,13 +12,13 @@ class Prompt:
     """Hashed when somebody asks for the first time, and then once.
 
     `pieces` are the encoded parts of the request that the engine turns into tokens, in the order in which its template
-    puts them: tools, system text, messages with their images. `model` and `salt` (a cache salt of the request, empty if
-    none) are part of every hash, as an engine shares nothing across them.
+    puts them: tools, system text, messages with their images. None is copied before it is hashed. `model` and `salt` (a
+    cache salt of the request, empty if none) are part of every hash, as an engine shares nothing across them.
     """
 
     __slots__ = ("_block_bytes", "_block_tokens", "_blocks", "_model", "_pieces", "_salt", "_size")
 
-    def __init__(self, pieces: Sequence[bytes], *, model: str, salt: str = "") -> None:
+    def __init__(self, pieces: Sequence[bytes | msgspec.Raw], *, model: str, salt: str = "") -> None:
         self._pieces = pieces
         self._model = model
         self._salt = salt
@@ -53,7 +54,7 @@ class Prompt:
         return prompt_tokens * block_bytes / self._size if self._size else 0.0
 
     def _hash(self, size: int, limit: int) -> list[int]:
-        data = self._pieces[0] if len(self._pieces) == 1 else b"\0".join(self._pieces)
+        data = bytes(self._pieces[0]) if len(self._pieces) == 1 else b"\0".join(map(memoryview, self._pieces))
         last = xxh64_intdigest(f"{self._model}\0{self._salt}".encode())
         end = min(len(data) // size, limit) * size
         return [last := xxh64_intdigest(data[at : at + size], last) for at in range(0, end, size)]

@@ -92,7 +92,7 @@ def _wanted(request: Request) -> PickRequest:
     if backend is None or document is None:
         return PickRequest(model=model, subset=request.subset)
     session = request.head.text(backend.session_header) if backend.session_header else None
-    pieces = [piece for name in _PROMPT_PIECES if (piece := document.get(name)) is not None]
+    pieces = [piece for name in _PROMPT_PIECES if (piece := document.raw(name)) is not None]
     return PickRequest(
         model=model,
         prompt_tokens=prompt_tokens,
