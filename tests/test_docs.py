@@ -27,6 +27,8 @@ from extproc.accounting import estimator
 from extproc.exchange.endings import REFUSALS, Ending
 from extproc.payload import encodings, sse
 from extproc.pool import scrape
+from extproc.pool.outlook import OutlookParameters
+from extproc.pool.policies import POLICIES
 from extproc.render import bootstrap
 from extproc.render.listener import LOG_FIELDS
 from extproc.render.replies import reply_codes
@@ -55,6 +57,7 @@ FIXED_LIMITS = {
     "characters of a metric label": labels.MAX_LENGTH,
     "label sets of the GenAI histograms": metrics.MAX_SERIES,
     "models with a token ratio of their own": estimator.MAX_MODELS,
+    "prompt blocks known of all endpoints of a pool": OutlookParameters().index_blocks,
 }
 ENVOYS_OWN = "headers of a request"
 UNITS = {"KiB": 2**10, "MiB": 2**20}
@@ -155,7 +158,7 @@ def test_blocks_say_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
-def test_manifests_load(block: Block, tmp_path: Path) -> None:
+def test_manifests_load(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = list(yaml.safe_load_all(block.text))
     names = {_identity(document) for document in own}
     around = [document for each in bases(block.page) for document in yaml.safe_load_all(each.text)]
@@ -164,6 +167,10 @@ def test_manifests_load(block: Block, tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(yaml.safe_dump_all(around, allow_unicode=True), encoding="utf-8")
     if not around:
         (tmp_path / "base.yaml").unlink()
+    monkeypatch.syspath_prepend(tmp_path)
+    for program in (each for each in blocks("python") if each.page == block.page):
+        if module := re.match(r"# (\w+\.py)\n", program.text):
+            (tmp_path / module[1]).write_text(program.text, encoding="utf-8")
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "azure").write_text("sk-1")
     (tmp_path / "jwks.json").write_text(json.dumps({"keys": [{"kty": "oct", "k": "AAAA"}]}))
@@ -248,6 +255,26 @@ def test_limits_have_the_defaults_of_the_code(cells: list[str]) -> None:
     assert str(default_of(_field(here, last))) == cells[1]
 
 
+def _defaults(parameters: type) -> dict[str, str]:
+    return {field.encode_name: str(field.default) for field in msgspec.structs.fields(parameters)}
+
+
+def _told(page: str, policy: str) -> dict[str, str]:
+    return {cells[0]: cells[1] for cells in rows(page, policy)}
+
+
+def test_parameters_of_policies_are_those_of_the_code() -> None:
+    known = {name: _defaults(kind.parameters) for name, kind in POLICIES.items()}
+    for name in ("prefix-cache", "least-request", "llm-metric-based"):
+        assert _told("docs/choosing-a-policy.md", name) == known[name]
+    own = {"ownWeight", "requestSeconds"}
+    assert known["least-token"] == {name: value for name, value in known["prefix-cache"].items() if name not in own}
+    assert known["round-robin"] == {}
+    static = _told("docs/prefill-decode.md", "static-pd") | _defaults(OutlookParameters)
+    assert static == known["static-pd"]
+    assert _told("docs/prefill-decode.md", "dynamic-pd") | static == known["dynamic-pd"]
+
+
 def _field(kind: type, name: str) -> msgspec.inspect.Field:
     return next(field for field in struct_type(kind).fields if field.encode_name == name)
 
@@ -262,6 +289,7 @@ def test_fixed_limits_are_those_of_the_code() -> None:
     assert told == FIXED_LIMITS
 
 
-def test_the_measured_section_is_marked() -> None:
-    marks = re.findall(r"<!-- measured: (begin|end)", PAGES["docs/performance.md"].read_text(encoding="utf-8"))
-    assert list(pairwise(marks)) == [("begin", "end")]
+def test_measured_sections_are_marked() -> None:
+    text = PAGES["docs/performance.md"].read_text(encoding="utf-8")
+    for section in ("measured", "policies"):
+        assert list(pairwise(re.findall(rf"<!-- {section}: (begin|end)", text))) == [("begin", "end")]

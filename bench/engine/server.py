@@ -35,6 +35,8 @@ __all__ = ["EngineConfig", "EngineServer", "Faults", "exit_now"]
 
 MAX_BODY = 64 * 2**20
 RETRY_AFTER = {"retry-after": "1"}
+_TICKS_TO_ACCEPT = 5
+"""Turns of the event loop from an accepted connection to one that the server knows, with some to spare."""
 
 Handler = Callable[[web.Request, bytes, Reset | None], Awaitable[web.StreamResponse]]
 
@@ -98,10 +100,23 @@ class EngineServer:
 
     async def crash(self) -> None:
         """Die as a killed process does: every connection is reset, nobody listens."""
+        await self._stop_listening()
         server = self._runner.server if self._runner else None
         for connection in list(server.connections if server else ()):
             reset_connection(connection.transport)
         await self.stop()
+
+    async def _stop_listening(self) -> None:
+        """Connections that have just been accepted become known, so that none is forgotten half open."""
+        loop = asyncio.get_running_loop()
+        sites = list(self._runner.sites) if self._runner else []
+        for site in sites:
+            for listener in getattr(site, "_server").sockets:  # noqa: B009 -- aiohttp has no name for it
+                loop.remove_reader(listener.fileno())
+        for _ in range(_TICKS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        for site in sites:
+            await site.stop()
 
     async def __aenter__(self) -> EngineServer:
         await self.start()

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -177,6 +179,19 @@ async def test_crash_resets_everything_and_the_engine_can_return(
     assert engine.port == port
     engine.set_faults(hang="off")
     assert (await chat(http))[0] == 200
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_crash_forgets_no_connection_that_was_just_made(engine: EngineServer, turns: int) -> None:
+    """One left open would hold whoever asks there for ever, which no dead process does."""
+    with socket.create_connection((engine.config.host, engine.port), timeout=10) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await engine.crash()
+        with contextlib.suppress(ConnectionResetError):
+            while await asyncio.to_thread(client.recv, 4096):
+                pass
 
 
 async def test_crash_through_control(http: aiohttp.ClientSession) -> None:
