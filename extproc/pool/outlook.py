@@ -23,7 +23,7 @@ class OutlookParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     max_prompt_blocks: int = 4096
     """Blocks of a prompt that are looked at: with the default size the first MiB."""
     endpoint_blocks: int = 31_250
-    """Blocks remembered of an endpoint whose engine does not tell the size of its cache: 2 million tokens."""
+    """Most blocks remembered of one endpoint, 2 million tokens; fewer where its engine tells of a smaller cache."""
     index_blocks: int = 1_000_000
     """Blocks remembered of all endpoints together, each up to an equal share; about 200 MiB."""
     prefill_rate: float = 8_000.0

@@ -44,6 +44,11 @@ def _policy(at: Located, pool: InferencePool) -> Iterator[Problem]:
         make_policy(config)
     except BadPolicy as error:
         yield at.error(("spec", "policy"), str(error))
+    if pool.spec.session_header and not config.parameters.get("sessionWeight") and ":" not in config.name:
+        message = f"{config.name} keeps no sessions together, as its `sessionWeight` is 0"
+        yield at.warning(
+            ("spec", "sessionHeader"), message, "write `policy: {name: …, parameters: {sessionWeight: 0.3}}`"
+        )
 
 
 def check_pools(scope: Scope) -> Iterator[Problem]:

@@ -17,8 +17,8 @@ _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #d0d7de; --page: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #30363d; --page: #0d1117; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 2rem auto;
-  max-width: 1340px; padding: 0 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; } .wide { overflow-x: auto; }
+  max-width: 1700px; padding: 0 1rem; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; } .wide { overflow-x: auto; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--soft); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } td.best { font-weight: 700; }
 figure { margin: 0; } figcaption { font-weight: 600; margin: .5rem 0; }

@@ -89,9 +89,9 @@ def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
 def _wanted(request: Request) -> PickRequest:
     backend, document, model = request.backend, request.document, request.target_model
     prompt_tokens, output_tokens = request.expect(model, request.prompt_bytes)
+    session = request.head.text(backend.session_header) if backend and backend.session_header else None
     if backend is None or document is None:
-        return PickRequest(model=model, subset=request.subset)
-    session = request.head.text(backend.session_header) if backend.session_header else None
+        return PickRequest(model=model, session=session or "", subset=request.subset)
     pieces = [piece for name in _PROMPT_PIECES if (piece := document.raw(name)) is not None]
     return PickRequest(
         model=model,

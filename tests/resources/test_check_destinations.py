@@ -184,3 +184,10 @@ def test_a_policy_that_is_not_there_or_takes_no_such_parameter(tmp_path: Path, p
 def test_policies_with_and_without_parameters(tmp_path: Path) -> None:
     for policy in ("static-pd", "{name: prefix-cache, parameters: {ownWeight: 1.5, sessionWeight: 0.3}}"):
         assert said(tmp_path, pool=POOL + f"  policy: {policy}\n") == []
+
+
+def test_a_session_header_that_no_policy_looks_at_is_a_warning(tmp_path: Path) -> None:
+    (found,) = said(tmp_path, pool=POOL + "  sessionHeader: x-session\n")
+    assert "warning: InferencePool/gpus $.spec.sessionHeader: prefix-cache keeps no sessions together" in found
+    weighed = POOL + "  sessionHeader: x\n  policy: {name: least-request, parameters: {sessionWeight: 0.3}}\n"
+    assert said(tmp_path, pool=weighed) == []
