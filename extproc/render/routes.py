@@ -76,7 +76,7 @@ def _target_route(name: str, target: LLMProvider | InferencePool, kind: str) -> 
         action, removed = {"retry_policy": _pool_retries(target, kind)}, []
     action["cluster"] = name
     action["timeout"] = seconds(timeouts.stream if kind == "stream" else timeouts.unary)
-    action["idle_timeout"] = seconds(timeouts.idle if kind == "stream" else timeouts.unary + _SLACK)
+    action["idle_timeout"] = seconds(_idle(target) if kind == "stream" else timeouts.unary + _SLACK)
     route: Json = {
         "name": f"{name} {kind}",
         "match": {"prefix": "/", "dynamic_metadata": [_metadata("target", name), _metadata("kind", kind)]},
@@ -126,7 +126,16 @@ def _pool_retries(pool: InferencePool, kind: str | None) -> Json:
     }
     if kind == "unary":
         policy["per_try_timeout"] = seconds(pool.spec.timeouts.per_try)
+    if kind == "stream":  # an endpoint that falls silent: before its first byte, another one is tried
+        policy["per_try_idle_timeout"] = seconds(pool.spec.timeouts.idle)
     return policy
+
+
+def _idle(target: LLMProvider | InferencePool) -> float:
+    """Silence after which a streamed request ends: of one attempt at a provider, of all of them in a pool."""
+    if isinstance(target, LLMProvider):
+        return target.spec.timeouts.idle
+    return target.spec.timeouts.idle * (1 + target.spec.retry_count) + _SLACK
 
 
 def _unprocessed_route(host: str, number: int, step: Unprocessed, snapshot: Snapshot, idle: float) -> Json:

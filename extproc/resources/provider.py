@@ -58,7 +58,8 @@ class Timeouts(Spec, frozen=True, kw_only=True):
     per_try: Duration = Duration(60)
     """One attempt of a request that is not streamed."""
     idle: Duration = Duration(300)
-    """Longest silence before and within an answer; a long prefill is silent too."""
+    """Longest silence before and within a streamed answer; a long prefill is silent too. In a pool, an endpoint that
+    has not begun to answer by then is given up for another one."""
 
 
 class Retries(Spec, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
 from bench.engine.server import EngineServer
+from tests.support.chat import Chat
 from tests.support.far_side import FarSide
 from tests.support.gateway import Gateway, Gateways, pool, route
+from tests.support.held import Call, Held
 from tests.support.processes import wait_until
 
 HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "hi"}]
@@ -117,3 +120,20 @@ async def test_no_request_fails_while_a_healthy_endpoint_is_there(setup: Setup, 
     endpoints = setup.endpoints
     wait_until(lambda: {found["state"] for found in endpoints().values()} == {"healthy"}, "its return")
     wait_until(lambda: not any(found["in_flight"] for found in endpoints().values()), "all load to be given back")
+
+
+def test_a_stream_leaves_an_endpoint_that_stays_silent(far_side: FarSide, gateways: Gateways) -> None:
+    calls: queue.Queue[Call] = queue.Queue()
+    with Held(far_side, calls) as one, Held(far_side, calls) as other:
+        gateway = gateways.start(
+            pool("gpus", [one.address, other.address], timeouts={"idle": "1s"}),
+            route("all", "*", {"backendRefs": [{"pool": "gpus"}]}),
+        )
+        with Chat(gateway.port, stream=True) as chat:
+            silent = calls.get(timeout=30)
+            call = calls.get(timeout=30)
+            assert call.at != silent.at
+            call.event("here")
+            call.end()
+            assert chat.head()[0] == 200
+            assert chat.remaining() == "here"

@@ -77,13 +77,14 @@ def test_unary_requests_at_a_provider() -> None:
     assert routes("y.example.com")["provider/y unary"]["route"]["host_rewrite_literal"] == "y.example.com"
 
 
-@pytest.mark.parametrize(("kind", "timeout", "idle"), [("stream", "300s", "8s"), ("unary", "40s", "45s")])
+@pytest.mark.parametrize(("kind", "timeout", "idle"), [("stream", "300s", "37s"), ("unary", "40s", "45s")])
 def test_both_kinds_are_retried_in_a_pool(kind: str, timeout: str, idle: str) -> None:
     action = routes("*", "route r: {host: '*', rules: [{backendRefs: [{pool: p}]}]}")[f"pool/p {kind}"]["route"]
     assert (action["timeout"], action["idle_timeout"]) == (timeout, idle)
     policy = action["retry_policy"]
     assert (policy["num_retries"], policy["retriable_status_codes"]) == (3, [429, 503])
     assert policy.get("per_try_timeout") == ("9s" if kind == "unary" else None)
+    assert policy.get("per_try_idle_timeout") == ("8s" if kind == "stream" else None)
 
 
 def test_conditions_become_envoys() -> None:
