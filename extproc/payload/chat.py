@@ -47,6 +47,7 @@ _REQUIRED = {
     Operation.EMBEDDINGS: "input",
     Operation.RESPONSES: "input",
 }
+_CHAT_KEYS = ("messages", "tools", "functions")
 _PROMPT_KEYS = ("messages", "prompt", "input", "tools", "functions", "system", "instructions")
 
 _PARTS = ord("[")
@@ -188,7 +189,8 @@ def prompt_size(operation: Operation, document: Document, *, may_hold_media: boo
     """
     if operation is Operation.MODELS:
         return 0
-    raws = {key: raw for key in _PROMPT_KEYS if (raw := document.raw(key)) is not None}
+    keys = _CHAT_KEYS if operation is Operation.CHAT_COMPLETIONS else _PROMPT_KEYS
+    raws = {key: raw for key in keys if (raw := document.raw(key)) is not None}
     size = sum(map(len, raws.values()))
     if may_hold_media and b'"data' in document.body:
         size -= sum(_media_size(document, key) for key, raw in raws.items() if len(raw) > _LONG_DATA)

@@ -97,6 +97,9 @@ class Picker(Protocol):
 class Policy(Learner, ABC):
     """What a pool asks. `ScoredPolicy` serves nearly all; a policy of another shape implements this itself."""
 
+    reads_body = True
+    """False where `prompt` and `session` make no difference: they need not be found out."""
+
     @abstractmethod
     def choose(
         self, request: PickRequest, endpoints: Sequence[Endpoint], count: int, now: float, random: Random
@@ -127,6 +130,7 @@ class ScoredPolicy(Policy):
         if not scorers:
             raise ValueError("a policy needs at least one scorer")
         self._scorers = tuple(scorers)
+        self.reads_body = bool(learners) or any(getattr(scorer, "reads_body", True) for scorer, _ in scorers)
         self._filters = tuple(filters)
         self._picker = picker or BestPicker()
         parts = (*self._filters, *(scorer for scorer, _ in scorers), self._picker)
@@ -202,6 +206,8 @@ class LeastRequests:
     An endpoint whose engine is not heard of counts as busy as the busiest other one: unknown is never idle.
     """
 
+    reads_body = False
+
     def score(self, request: PickRequest, endpoints: Sequence[Endpoint], now: float) -> list[float]:
         known = [endpoint.foreign for endpoint in endpoints if endpoint.fresh_until > now]
         if len(known) == len(endpoints):
@@ -217,6 +223,8 @@ class LeastRequests:
 
 class LongestUnpicked:
     """The endpoint whose last turn is longest ago. By itself this is round robin, also while endpoints come and go."""
+
+    reads_body = False
 
     def score(self, request: PickRequest, endpoints: Sequence[Endpoint], now: float) -> list[float]:
         return lowest_is_best([endpoint.picked_at for endpoint in endpoints])

@@ -33,6 +33,8 @@ class LeastTokens:
 class QueueLength:
     """`(max - waiting) / (max - min)`, with what we sent since the engine was asked counted as waiting."""
 
+    reads_body = False
+
     def score(self, request: PickRequest, endpoints: Sequence[Endpoint], now: float) -> list[float]:
         return lowest_is_best(pessimistic([waiting(endpoint, now) for endpoint in endpoints]))
 
@@ -40,12 +42,16 @@ class QueueLength:
 class KvFree:
     """`1 - KV cache utilisation`."""
 
+    reads_body = False
+
     def score(self, request: PickRequest, endpoints: Sequence[Endpoint], now: float) -> list[float]:
         return [1.0 - usage for usage in pessimistic([kv_usage(endpoint, now) for endpoint in endpoints])]
 
 
 class FewestRunning:
     """Requests in the engine, ours and others', scaled as `QueueLength`."""
+
+    reads_body = False
 
     def score(self, request: PickRequest, endpoints: Sequence[Endpoint], now: float) -> list[float]:
         known = [
@@ -92,6 +98,8 @@ class LoraAffinity:
     """1 where the adapter runs, 0.8 where there is room for one more, 0.6 where it is waited for, else 0: the steps of
     the Gateway API inference extension.
     """
+
+    reads_body = False
 
     def score(self, request: PickRequest, endpoints: Sequence[Endpoint], now: float) -> list[float]:
         if not request.lora:

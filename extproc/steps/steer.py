@@ -69,7 +69,7 @@ def follow(request: Request, served_by: str, now: float, *, failed_there: bool) 
 def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
     place = request.place
     if place is None:
-        wanted = _wanted(request)
+        wanted = _wanted(request, reads_body=pool.policy.reads_body)
         if _is_sheddable(request):
             return _pick_or_shed(pool, wanted, request.now)
         outcome = pool.admit(wanted, request.now)
@@ -86,9 +86,18 @@ def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
     return refuse(Ending.QUEUE_TIMEOUT, f"Every endpoint of pool {pool.name!r} stayed busy for {waited:g} s.")
 
 
-def _wanted(request: Request) -> PickRequest:
+def _wanted(request: Request, *, reads_body: bool) -> PickRequest:
     backend, document, model = request.backend, request.document, request.target_model
     prompt_tokens, output_tokens = request.expect(model, request.prompt_bytes)
+    if not reads_body:
+        return PickRequest(
+            model=model,
+            prompt_tokens=prompt_tokens,
+            expected_output_tokens=output_tokens,
+            lora=model if backend and model in backend.adapters else "",
+            subset=request.subset,
+            tells_first_token=request.stream,
+        )
     session = request.head.text(backend.session_header) if backend and backend.session_header else None
     if backend is None or document is None:
         return PickRequest(model=model, session=session or "", subset=request.subset)

@@ -82,6 +82,8 @@ def headers_of(message: HttpHeaders) -> Headers:
 
 def metadata_of(message: ProcessingRequest, namespace: str) -> Mapping[str, object]:
     """Dynamic metadata that Envoy forwarded, as plain values; empty where there is none."""
+    if not message.HasField("metadata_context"):
+        return {}
     found = message.metadata_context.filter_metadata
     return {name: _plain(value) for name, value in found[namespace].fields.items()} if namespace in found else {}
 
