@@ -96,11 +96,11 @@ class Setup:
         return found
 
     def idle(self, name: str, *engines: EngineServer) -> None:
-        """Waits until engines are seen to have nothing to do."""
+        """Waits until engines are seen to be well and to have nothing to do."""
         for engine in engines:
-            self.has(name, engine, running=0, waiting=0, in_flight=0)
+            self.has(name, engine, state="healthy", running=0, waiting=0, in_flight=0)
 
-    def has(self, name: str, engine: EngineServer, **wanted: float) -> None:
+    def has(self, name: str, engine: EngineServer, **wanted: object) -> None:
         def there() -> bool:
             shown = self.endpoint(name, engine.address)
             return all(shown[key] == value for key, value in wanted.items())
@@ -223,6 +223,7 @@ class TestConversations:
 class TestSessions:
     @pytest.mark.parametrize("by", ["header", "user"])
     def test_a_session_stays_whatever_it_asks(self, setup: Setup, by: str) -> None:
+        setup.idle("sessions", *setup.engines)  # all of them are back from whatever befell them before
         homes = Counter[str]()
         for session in range(12):
             name = f"session {session}"
