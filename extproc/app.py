@@ -26,6 +26,7 @@ from extproc.resources.redact import to_builtins
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot, target_name
 from extproc.resources.watch import changes
+from extproc.security import Security, SecurityError
 from extproc.steps.live import Live
 from extproc.telemetry import audit
 from extproc.telemetry.audit import AuditLog
@@ -64,6 +65,7 @@ class App:
         self._not_ready = "starting"
         self._endpoints = EndpointDiscovery(lambda name: self._pools.members(name))
         self._pools = Pools(time.monotonic, self._endpoints.changed)
+        self._security = Security()
         self._reports = Reports(self._pools.find, self._agent_token)
         gateway = self._snapshot.gateway.spec
         self._metrics = Metrics(
@@ -122,7 +124,12 @@ class App:
         if snapshot == self._snapshot:
             return True
         secrets = self._secrets_of(snapshot)
-        live = await self._build(snapshot, secrets)
+        try:
+            live = await self._build(snapshot, secrets)
+        except SecurityError as error:
+            log.error("configuration refused, the last good one stays: %s", error)
+            self._metrics.config_refused()
+            return False
         try:
             await self._swap(snapshot, secrets, live)
         except (ProxyError, RenderError, OSError) as error:
@@ -148,6 +155,7 @@ class App:
         await self._server.drain(seconds)
         await self._reports.stop()
         await self._pools.stop()
+        await self._security.stop()
         await self._admin.stop()
 
     async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
@@ -171,7 +179,8 @@ class App:
         self._metrics.config_loaded(self._generation)
 
     async def _build(self, snapshot: Snapshot, secrets: SecretStore) -> Live:
-        return build(snapshot, secrets, await self._pools.prepare(snapshot.pools))
+        watches = await self._security.prepare(snapshot, secrets)
+        return build(snapshot, secrets, await self._pools.prepare(snapshot.pools), watches)
 
     def _secrets_of(self, snapshot: Snapshot) -> SecretStore:
         secrets = SecretStore(self._options.environ, snapshot.directory)

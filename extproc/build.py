@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import ip_network
 
 import msgspec
@@ -16,16 +17,20 @@ from extproc.resources.route import Rule as RuleSpec
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot, provider_settings, target_name
 from extproc.steps import matching
+from extproc.steps.guard import Watch
 from extproc.steps.identity import Identity, Source
 from extproc.steps.live import Live
 from extproc.steps.matching import StringTest
 from extproc.steps.routes import Backend, HostRoutes, KeySource, Match, RouteTable, Rule
 
 
-def build(snapshot: Snapshot, secrets: SecretStore, pools: Mapping[str, Pool]) -> Live:
-    """Everything that requests look at. `pools` holds the live pool of every `InferencePool` by name."""
+def build(
+    snapshot: Snapshot, secrets: SecretStore, pools: Mapping[str, Pool], watches: Mapping[str, Watch] | None = None
+) -> Live:
+    """Everything that requests look at. `pools` holds the live pool of every `InferencePool` by name, `watches` the
+    live form of every `LLMSecurityPolicy`."""
     gateway = snapshot.gateway.spec
-    builder = _Builder(snapshot, secrets, pools)
+    builder = _Builder(snapshot, secrets, pools, watches or {})
     hosts = [builder.host(route) for route in snapshot.effective_routes() if _is_for(route, snapshot)]
     exact = {routes.host: routes for routes in hosts if not routes.host.startswith("*")}
     suffixes = [(routes.host[1:], routes) for routes in hosts if routes.host.startswith("*.")]
@@ -43,6 +48,7 @@ def build(snapshot: Snapshot, secrets: SecretStore, pools: Mapping[str, Pool]) -
         identity=Identity(sources, header.lower() if header else None),
         body_limit=gateway.limits.request_body,
         response_limit=gateway.limits.response_body,
+        longest_wait=max((float(pool.spec.queue.timeout) for pool in snapshot.pools.values()), default=0.0),
         reads_claims=bool(gateway.jwt),
     )
 
@@ -53,10 +59,13 @@ def _is_for(route: LLMRoute, snapshot: Snapshot) -> bool:
 
 
 class _Builder:
-    def __init__(self, snapshot: Snapshot, secrets: SecretStore, pools: Mapping[str, Pool]) -> None:
+    def __init__(
+        self, snapshot: Snapshot, secrets: SecretStore, pools: Mapping[str, Pool], watches: Mapping[str, Watch]
+    ) -> None:
         self._snapshot = snapshot
         self._secrets = secrets
         self._pools = pools
+        self._watches = watches
 
     def host(self, route: LLMRoute) -> HostRoutes:
         rules = tuple(self._rule(route, i, rule) for i, rule in enumerate(route.spec.rules))
@@ -69,7 +78,7 @@ class _Builder:
         prompt = rule.system_prompt
         return Rule(
             name=f"{route.metadata.name}/{rule.name or index}",
-            backends=tuple(self._backend(rule, ref) for ref in rule.backend_refs),
+            backends=tuple(self._watched(route, rule, ref) for ref in rule.backend_refs),
             # a rule whose every match is for other gateways must not become a default
             matches=tuple(_match(match) for match in fitting) or ((_NEVER,) if rule.matches else ()),
             prepend=prompt.prepend if prompt else None,
@@ -83,6 +92,13 @@ class _Builder:
             restore_model=rule.response_model == "requested",
             pass_non_json=rule.non_json_bodies == "pass",
         )
+
+    def _watched(self, route: LLMRoute, rule: RuleSpec, ref: BackendRef) -> Backend:
+        """The backend with the security policies that are attached to it."""
+        backend = self._backend(rule, ref)
+        fitting = self._snapshot.policies_for(route, rule, self._snapshot.resolve(ref))
+        watches = tuple(self._watches[policy.metadata.name] for policy in fitting)
+        return replace(backend, watches=watches) if watches else backend
 
     def _backend(self, rule: RuleSpec, ref: BackendRef) -> Backend:
         target = self._snapshot.resolve(ref)

@@ -25,12 +25,13 @@ from extproc.resources.load import examine, load
 from extproc.resources.problems import ConfigurationError
 from extproc.resources.reference import reference_markdown
 from extproc.resources.schema import json_schema
+from extproc.security import SecurityError
 
 log = logging.getLogger("sluice")
 
 OK, FAILED = 0, 1
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
-_FAULTS = (ConfigurationError, ProxyError, RenderError, OSError)
+_FAULTS = (ConfigurationError, ProxyError, RenderError, SecurityError, OSError)
 
 
 def serve_filter(directory: Path, environ: Mapping[str, str], *, log_level: str, listen: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from extproc.exchange.endings import Ending
 from extproc.payload.usage import Usage
@@ -39,5 +40,11 @@ class ExchangeRecord:
     first_token: float | None = None
     last_token: float | None = None
     ended: float = 0.0
+    seen: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)
+    """Findings by security policy, category, action, and `request` or `response`."""
+    guard_failures: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Texts that a detector failed on, by security policy and detector."""
+    denied_by: str = ""
+    """`POLICY/CATEGORY` of what was refused."""
     messages: int = 0
     """ext_proc messages handled."""

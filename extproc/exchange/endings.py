@@ -30,6 +30,10 @@ class Ending(StrEnum):
     NO_ENDPOINTS = "no_endpoints"
     UNREADABLE_ANSWER = "unreadable_answer"
     """The answer had to be edited, and its content encoding is corrupt or decodes to more than the limit."""
+    CONTENT_DENIED = "content_denied"
+    """A security policy refused what the request holds."""
+    ANSWER_DENIED = "answer_denied"
+    """A security policy ended the answer because of what it holds."""
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
     INTERNAL = "internal_error"
@@ -54,6 +58,8 @@ REFUSALS: Mapping[Ending, Refusal] = {
     Ending.KEY_MISSING: Refusal(503, "server_error"),
     Ending.NO_ENDPOINTS: Refusal(503, "server_error", retry_after=1),
     Ending.UNREADABLE_ANSWER: Refusal(502, "server_error"),
+    Ending.CONTENT_DENIED: Refusal(403, "invalid_request_error"),
+    Ending.ANSWER_DENIED: Refusal(403, "invalid_request_error"),
     Ending.QUEUE_FULL: Refusal(429, "rate_limit_error", retry_after=1),
     Ending.QUEUE_TIMEOUT: Refusal(503, "server_error", retry_after=1),
     Ending.INTERNAL: Refusal(500, "server_error"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from extproc.render.parts import (
     DESTINATION,
     DESTINATION_NAMESPACE,
+    EXT_PROC,
     FILTER_CLUSTER,
     JWT_NAMESPACE,
     NAMESPACE,
@@ -161,7 +162,7 @@ def _filter(spec: GatewaySpec) -> Json:
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.050s"},
     }
     return extension(
-        f"{_NAME}.ext_proc",
+        EXT_PROC,
         f"{_HTTP}.ext_proc.v3.ExternalProcessor",
         stat_prefix="sluice",
         grpc_service={"envoy_grpc": {"cluster_name": FILTER_CLUSTER}, "retry_policy": retries},

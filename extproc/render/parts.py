@@ -21,6 +21,8 @@ DESTINATION = "x-gateway-destination-endpoint"
 SERVED_BY = "x-gateway-destination-endpoint-served"
 """Metadata key in `envoy.lb`: the pool endpoint that Envoy used last."""
 JWT_NAMESPACE = "envoy.filters.http.jwt_authn"
+EXT_PROC = "envoy.filters.http.ext_proc"
+"""Name of the filter in Envoy's filter chain."""
 REASON_HEADER = "x-sluice-reason"
 """Response header with the stable code of an error that did not come from the destination."""
 

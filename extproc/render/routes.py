@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import msgspec
 
-from extproc.render.parts import CLOSED_CLUSTER, NAMESPACE, REASON_HEADER, Json, extension, seconds
+from extproc.render.parts import CLOSED_CLUSTER, EXT_PROC, NAMESPACE, REASON_HEADER, Json, extension, seconds, typed
 from extproc.render.unprocessed import Unprocessed, unprocessed_steps
 from extproc.resources.base import StringMatch
 from extproc.resources.pool import InferencePool
 from extproc.resources.provider import LLMProvider, Timeouts
-from extproc.resources.route import RequestMatch, Rule
+from extproc.resources.route import LLMRoute, RequestMatch, Rule
 from extproc.resources.snapshot import Snapshot, target_name
 
 ROUTE_CONFIGURATION = "gateway"
@@ -22,6 +22,12 @@ KINDS = ("stream", "unary")
 
 _PRIVATE_HEADERS = ["forwarded", "via", "x-envoy-external-address", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"]
 """What a provider outside need not know about the network inside."""
+_FAIL_CLOSED: Json = {
+    EXT_PROC: typed(
+        "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute", overrides={"failure_mode_allow": False}
+    )
+}
+"""For answers that are looked into: the rest of one must not pass without the filter."""
 _SLACK = 5.0
 """Seconds by which the idle timeout of a request exceeds its timeout, so that the clearer error wins."""
 
@@ -36,10 +42,20 @@ def route_configuration(snapshot: Snapshot) -> Json:
     }
 
 
-def _rules_by_host(snapshot: Snapshot) -> dict[str, list[Rule]]:
+class _Served(msgspec.Struct, frozen=True):
+    """A rule as this gateway serves it."""
+
+    rule: Rule
+    guarded: bool
+    """Whether a security policy holds for any of its requests."""
+    watched: frozenset[str]
+    """Targets whose answers a security policy looks into."""
+
+
+def _rules_by_host(snapshot: Snapshot) -> dict[str, list[_Served]]:
     """What this gateway serves: rules and matches meant for other gateways only are left out."""
     gateway = snapshot.gateway.metadata.name
-    found: dict[str, list[Rule]] = {"*": []}
+    found: dict[str, list[_Served]] = {"*": []}
     for route in snapshot.effective_routes():
         if route.spec.gateways and gateway not in route.spec.gateways:
             continue
@@ -48,16 +64,32 @@ def _rules_by_host(snapshot: Snapshot) -> dict[str, list[Rule]]:
             matches = [match for match in rule.matches if not match.gateways or gateway in match.gateways]
             if matches or not rule.matches:
                 everywhere = [msgspec.structs.replace(match, gateways=[]) for match in matches]
-                rules.append(msgspec.structs.replace(rule, matches=everywhere))
+                rules.append(_served(snapshot, route, msgspec.structs.replace(rule, matches=everywhere)))
     return found
 
 
-def _virtual_host(host: str, rules: list[Rule], snapshot: Snapshot) -> Json:
+def _served(snapshot: Snapshot, route: LLMRoute, rule: Rule) -> _Served:
+    targets = [snapshot.resolve(ref) for ref in rule.backend_refs]
+    policies = {target_name(target): snapshot.policies_for(route, rule, target) for target in targets}
+    watched = {name for name, found in policies.items() if any(each.spec.inspect.response for each in found)}
+    return _Served(rule, any(policies.values()), frozenset(watched))
+
+
+def _virtual_host(host: str, served: list[_Served], snapshot: Snapshot) -> Json:
+    rules = [each.rule for each in served]
+    watched = frozenset[str]().union(*(each.watched for each in served))
+    guarded = {i for i, each in enumerate(served) if each.guarded}
     targets = {target_name(found): found for found in _targets(rules, snapshot)}
     routes = [_target_route(name, targets[name], kind) for name in sorted(targets) for kind in KINDS]
     idle = max((target.spec.timeouts.idle for target in targets.values()), default=Timeouts().idle)
-    steps = unprocessed_steps(rules, snapshot)
-    routes.extend(_unprocessed_route(host, i, step, snapshot, idle) for i, step in enumerate(steps))
+    for route, name in zip(routes, (name for name in sorted(targets) for _ in KINDS), strict=True):
+        if name in watched:
+            route["typed_per_filter_config"] = _FAIL_CLOSED
+    steps = unprocessed_steps(rules, snapshot, guarded)
+    unprocessed = [_unprocessed_route(host, i, step, snapshot, idle) for i, step in enumerate(steps)]
+    if watched:  # Envoy takes the setting of the route that a request has when its stream to the filter begins
+        unprocessed = [{**route, "typed_per_filter_config": _FAIL_CLOSED} for route in unprocessed]
+    routes += unprocessed
     for route in routes:
         route["request_body_buffer_limit"] = int(snapshot.gateway.spec.limits.request_body)
     return {"name": host, "domains": [host], "routes": routes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import msgspec
 
@@ -21,8 +21,11 @@ class Unprocessed(msgspec.Struct, frozen=True):
     """Pool to go round robin over; None answers 503."""
 
 
-def unprocessed_steps(rules: Sequence[Rule], snapshot: Snapshot) -> tuple[Unprocessed, ...]:
+def unprocessed_steps(
+    rules: Sequence[Rule], snapshot: Snapshot, guarded: Container[int] = ()
+) -> tuple[Unprocessed, ...]:
     """What Envoy can still decide of `rules` by itself. All of them are for this gateway: `gateways` is not looked at.
+    `guarded` holds the positions of rules with a security policy, which nothing passes without the filter.
 
     Rules are walked in order while their conditions are ones that Envoy evaluates. From the first other rule on it is
     unknown which one would have matched, so the rest is open only if all of it leads to one and the same open pool.
@@ -30,8 +33,10 @@ def unprocessed_steps(rules: Sequence[Rule], snapshot: Snapshot) -> tuple[Unproc
     steps: list[Unprocessed] = []
     for i, rule in enumerate(rules):
         if not all(map(_evaluable, rule.matches)):
-            return (*steps, Unprocessed(None, _common_pool(rules[i:], snapshot)))
-        pool = open_pool(rule, snapshot)
+            rest = range(i, len(rules))
+            common = None if any(each in guarded for each in rest) else _common_pool(rules[i:], snapshot)
+            return (*steps, Unprocessed(None, common))
+        pool = None if i in guarded else open_pool(rule, snapshot)
         if not rule.matches or any(match == RequestMatch() for match in rule.matches):
             return (*steps, Unprocessed(None, pool))
         steps.extend(Unprocessed(match, pool) for match in rule.matches)

@@ -8,6 +8,7 @@ from extproc.resources.check_agents import check_agents
 from extproc.resources.check_destinations import check_pools, check_providers
 from extproc.resources.check_gateway import check_gateway
 from extproc.resources.check_routes import check_routes
+from extproc.resources.check_security import check_security
 from extproc.resources.check_values import check_values
 from extproc.resources.gateway import Gateway
 from extproc.resources.problems import Problem
@@ -49,4 +50,5 @@ CHECKS: list[Callable[[Scope], Iterator[Problem]]] = [
     check_pools,
     check_gateway,
     check_agents,
+    check_security,
 ]

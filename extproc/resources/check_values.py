@@ -40,6 +40,11 @@ def bad_path(path: str) -> str:
     return ""
 
 
+def bad_header(name: str) -> str:
+    """What is wrong with a header's name, or nothing."""
+    return "" if _TOKEN.fullmatch(name) else "not a valid header name"
+
+
 def bad_regex(pattern: str) -> str:
     """Why RE2 does not take the pattern, or nothing."""
     options = re2.Options()

@@ -17,6 +17,7 @@ from extproc.resources.problems import ConfigurationError, Problem, in_order, ne
 from extproc.resources.provider import LLMProvider
 from extproc.resources.route import LLMRoute
 from extproc.resources.scope import Located
+from extproc.resources.security import COMPATIBLE_NAMES, LLMSecurityPolicy
 from extproc.resources.shape import differences
 from extproc.resources.snapshot import Resource, Snapshot, default_gateway
 from extproc.resources.source import Document, Node
@@ -26,10 +27,11 @@ KINDS: dict[str, type[Resource]] = {
     "InferencePool": InferencePool,
     "LLMProvider": LLMProvider,
     "LLMRoute": LLMRoute,
+    "LLMSecurityPolicy": LLMSecurityPolicy,
 }
 
 _KUBERNETES_CORE = "v1"
-_Kind = TypeVar("_Kind", LLMProvider, LLMRoute, InferencePool)
+_Kind = TypeVar("_Kind", LLMProvider, LLMRoute, InferencePool, LLMSecurityPolicy)
 
 
 class Examination(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ def examine(directory: Path | Sequence[Path], *, environ: Mapping[str, str]) -> 
     for file in files:
         read = source.read(file)
         problems += read.problems
-        for document in read.documents:
+        for document in map(_compatible, read.documents):
             wrong = list(_wrong(document))
             problems += wrong
             if not wrong and (kind := _kind(document)):
@@ -131,6 +133,27 @@ def _wrong(document: Document) -> Iterator[Problem]:
     yield from differences(document, KINDS[kind])
 
 
+def _compatible(document: Document) -> Document:
+    """The document with the field names of the printed manifests in the words used here."""
+    if document.root.get("kind") != "LLMSecurityPolicy":
+        return document
+    return Document(document.file, _renamed(document.root))
+
+
+def _renamed(node: Node) -> Node:
+    value = node.value
+    if isinstance(value, list):
+        return msgspec.structs.replace(node, value=[_renamed(item) for item in value])
+    if not isinstance(value, dict):
+        return node
+    # both spellings of one field: the second stays, and is reported as unknown
+    names = {name: new if (new := COMPATIBLE_NAMES.get(name, name)) not in value else name for name in value}
+    lines = {names[name]: line for name, line in node.key_lines.items()}
+    return msgspec.structs.replace(
+        node, value={names[name]: _renamed(item) for name, item in value.items()}, key_lines=lines
+    )
+
+
 def _convert(document: Document, kind: type[Resource]) -> Resource:
     """The resource of a document without differences to its shape."""
     return msgspec.convert(document.root.plain(), kind, dec_hook=decode_hook)
@@ -145,14 +168,15 @@ def _anchored(document: Document, root: Path) -> Document:
 
 
 def _anchor(node: Node, here: Path, name: str) -> Node:
-    """Makes the names in `apiKey: ${file:…}`, `jwks: file:…` and `trustedCa` absolute."""
+    """Makes the names in `apiKey: ${file:…}`, `jwks: file:…`, `trustedCa` and a classifier's `model` absolute."""
     value = node.value
     if isinstance(value, dict):
-        value = {key: _anchor(item, here, key) for key, item in value.items()}
+        inside = "classifier." if name == "classifier" else ""
+        value = {key: _anchor(item, here, inside + key) for key, item in value.items()}
     elif isinstance(value, list):
         value = [_anchor(item, here, "") for item in value]
     elif isinstance(value, str):
-        if name == "trustedCa":
+        if name in ("trustedCa", "classifier.model"):
             value = str(here / value)
         elif name == "jwks" and value.startswith("file:"):
             value = f"file:{here / value.removeprefix('file:')}"
@@ -177,5 +201,6 @@ def _snapshot(located: Sequence[Located], root: Path) -> Snapshot:
         providers=named(LLMProvider),
         routes=named(LLMRoute),
         pools=named(InferencePool),
+        security=named(LLMSecurityPolicy),
         directory=root,
     )

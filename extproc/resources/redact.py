@@ -12,6 +12,7 @@ from extproc.resources.base import Duration, HeaderEdits, Size
 from extproc.resources.gateway import Agents, JwtProvider
 from extproc.resources.provider import OpenAIConfig
 from extproc.resources.secrets import HIDDEN, parse_reference
+from extproc.resources.security import Judge
 from extproc.resources.shape import scalar_text, struct_type
 from extproc.resources.snapshot import Snapshot
 
@@ -30,6 +31,7 @@ def to_builtins(snapshot: Snapshot, redacted: bool = True) -> dict[str, Any]:
         "providers": {name: _plain(each, redacted) for name, each in snapshot.providers.items()},
         "routes": {each.metadata.name: _plain(each, redacted) for each in snapshot.effective_routes()},
         "pools": {name: _plain(each, redacted) for name, each in snapshot.pools.items()},
+        "security": {name: _plain(each, redacted) for name, each in snapshot.security.items()},
     }
 
 
@@ -58,7 +60,7 @@ def _fields(value: msgspec.Struct) -> list[inspect.Field]:
 
 def _hidden(value: msgspec.Struct) -> msgspec.Struct:
     """The struct with what must not be seen replaced."""
-    if isinstance(value, OpenAIConfig) and value.api_key is not None:
+    if isinstance(value, OpenAIConfig | Judge) and value.api_key is not None:
         if parse_reference(value.api_key).source == "literal":
             return msgspec.structs.replace(value, api_key=HIDDEN)
     elif isinstance(value, Agents):

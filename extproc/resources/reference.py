@@ -93,11 +93,26 @@ spec:
         - providerHost: dashscope.aliyuncs.com
           weight: 20
 """,
+    "LLMSecurityPolicy": """\
+apiVersion: sluice.dev/v1alpha1
+kind: LLMSecurityPolicy
+metadata:
+  name: external
+spec:
+  targets:
+    providers: [dashscope]
+  inspect:
+    response: true
+  denyPatterns: ['(?i)project\\s+aurora']
+  actions:
+    PERSON: mask
+    BUSINESS_MEETING: deny
+""",
 }
 
 
 def example(kind: str) -> str:
-    """A manifest of this kind. All four together are a complete configuration that needs `DASHSCOPE_API_KEY`.
+    """A manifest of this kind. All of them together are a complete configuration that needs `DASHSCOPE_API_KEY`.
 
     Raises KeyError for a kind that does not exist.
     """

@@ -12,8 +12,9 @@ from extproc.resources.gateway import Gateway
 from extproc.resources.pool import InferencePool
 from extproc.resources.provider import LLMProvider, OpenAIConfig
 from extproc.resources.route import BackendRef, LLMRoute, LLMRouteSpec, Rule
+from extproc.resources.security import LLMSecurityPolicy
 
-Resource = LLMProvider | LLMRoute | InferencePool | Gateway
+Resource = LLMProvider | LLMRoute | InferencePool | LLMSecurityPolicy | Gateway
 
 
 def default_gateway() -> Gateway:
@@ -28,6 +29,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     providers: Mapping[str, LLMProvider] = {}
     routes: Mapping[str, LLMRoute] = {}
     pools: Mapping[str, InferencePool] = {}
+    security: Mapping[str, LLMSecurityPolicy] = {}
     directory: Path = Path()
     """What relative file names in the manifests are relative to."""
 
@@ -47,6 +49,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
                 metadata=Metadata(name=provider.metadata.name, namespace=provider.metadata.namespace),
                 spec=LLMRouteSpec(host=host, rules=[rule]),
             )
+
+    def policies_for(self, route: LLMRoute, rule: Rule, target: LLMProvider | InferencePool) -> list[LLMSecurityPolicy]:
+        """Security policies that hold for requests of a rule to one of its targets, in the order of their names."""
+        names = {"host": route.spec.host, "route": route.metadata.name, "rule": f"{route.metadata.name}/{rule.name}"}
+        fitting = (each for _, each in sorted(self.security.items()))
+        return [each for each in fitting if each.spec.targets.fit(**names, target=target_name(target))]
 
     def resolve(self, ref: BackendRef) -> LLMProvider | InferencePool:
         """The destination of a reference. Raises KeyError for one that does not exist."""

@@ -16,5 +16,7 @@ class Live:
     """Bytes of a request body, decoded."""
     response_limit: int = 32 * 2**20
     """Bytes of a JSON answer held for editing."""
+    longest_wait: float = 0.0
+    """Seconds that a request may wait in any one queue."""
     reads_claims: bool = False
     """Whether any rule looks at JWT claims."""

@@ -11,19 +11,23 @@ from extproc.exchange.values import Answer, Decision, ResponsePlan
 from extproc.payload.chat import Operation
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
+from extproc.steps.errand import Errand
+from extproc.steps.guard import guard
 from extproc.steps.parse import parse
 from extproc.steps.request import JSON_TYPE, Request
 from extproc.steps.route import route
 from extproc.steps.steer import DESTINATION, steer
 from extproc.steps.transform import transform
 
-Step = Callable[[Request], Answer | Place[Pick] | None]
-"""Reads and completes the request. An answer ends it here; a place in a queue asks to be run again once settled."""
+Wait = Place[Pick] | Errand
 
-STEPS: tuple[Step, ...] = (parse, route, transform, steer)
+Step = Callable[[Request], Answer | Wait | None]
+"""Reads and completes the request. An answer ends it here; a wait asks to be run again once it is over."""
+
+STEPS: tuple[Step, ...] = (parse, route, guard, transform, steer)
 
 
-def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | Answer | Place[Pick]:
+def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | Answer | Wait:
     """Takes a request through the steps, or through the rest of them after a wait.
 
     Whoever calls it releases `request.lease`, whatever the outcome.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from extproc.exchange.endings import REFUSALS, Ending, error_body
 from extproc.exchange.values import Answer, HeaderList, Headers
@@ -12,6 +13,9 @@ from extproc.payload.document import Document
 from extproc.pool.pool import Lease, Pick
 from extproc.pool.waiting import Place
 from extproc.steps.routes import Backend, HostRoutes, Rule
+
+if TYPE_CHECKING:
+    from extproc.steps.guard import Guarding
 
 JSON_TYPE = ("content-type", b"application/json")
 
@@ -99,6 +103,8 @@ class Request:
     lease: Lease | None = None
     subset: frozenset[str] | None = None
     """Addresses to which the gateway limits the choice of an endpoint; None: no limit."""
+    guarding: Guarding | None = None
+    """What security policies found; None where none applies."""
 
 
 def refuse(ending: Ending, message: str, *, code: str | None = None, param: str | None = None) -> Answer:

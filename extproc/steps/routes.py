@@ -11,6 +11,7 @@ from extproc.pool.pool import Pool
 from extproc.steps.matching import StringTest
 
 if TYPE_CHECKING:
+    from extproc.steps.guard import Watch
     from extproc.steps.request import RequestHead
 
 KeySource = Callable[[], bytes | None]
@@ -42,6 +43,8 @@ class Backend:
     """Models that are LoRA adapters."""
     session_header: str | None = None
     """Header that names a session; the body's `user` does where it is absent."""
+    watches: tuple[Watch, ...] = ()
+    """Security policies that hold for this rule and destination."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,18 @@ def steer(request: Request) -> Answer | Place[Pick] | None:
     return None
 
 
+def misfit(request: Request | None) -> str:
+    """A warning where the gateway's subset hint fits no endpoint at all: it is set up wrongly. Else empty."""
+    if request is None or request.subset is None or request.backend is None or request.backend.pool is None:
+        return ""
+    pool = request.backend.pool
+    return (
+        ""
+        if any(map(pool.find, request.subset))
+        else f"the gateway's subset hint names no endpoint of pool {pool.name!r}"
+    )
+
+
 def follow(request: Request, served_by: str, now: float, *, failed_there: bool) -> str:
     """Counts the load where the answer comes from. Gives that endpoint if it is not the one first chosen, else "".
 

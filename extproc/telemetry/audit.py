@@ -40,6 +40,10 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first_token_seconds: float | None = None
     prompt_bytes: int = 0
     completion_bytes: int = 0
+    findings: dict[str, int] = {}
+    """By category and action, such as `EMAIL/mask`; those of the answer begin with `response/`."""
+    denied_by: str = ""
+    """`POLICY/CATEGORY` of what was refused."""
 
 
 class AuditLog:
@@ -86,4 +90,14 @@ def _line(record: ExchangeRecord, at: datetime) -> AuditLine:
         first_token_seconds=None if record.first_token is None else round(record.first_token - record.started, 6),
         prompt_bytes=record.prompt_bytes,
         completion_bytes=record.completion_bytes,
+        findings=_findings(record),
+        denied_by=record.denied_by,
     )
+
+
+def _findings(record: ExchangeRecord) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for (_, category, action, direction), count in record.seen.items():
+        name = f"{category}/{action}" if direction == "request" else f"response/{category}/{action}"
+        found[name] = found.get(name, 0) + count
+    return found

@@ -14,6 +14,7 @@ from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.telemetry.endpoints import EndpointStatus, PoolStatus, endpoint_families, pool_families
 from extproc.telemetry.exposition import Exposition, gen_ai_families, message_families, token_families
+from extproc.telemetry.findings import FindingTotals
 from extproc.telemetry.labels import OTHER, LabelCap
 from extproc.telemetry.series import DURATION_BUCKETS, MESSAGE_BUCKETS, Distribution, Series, TokenTotals
 
@@ -57,6 +58,7 @@ class Metrics(Collector):
         self._statuses: tuple[EndpointStatus, ...] = ()
         self._pools = pools
         self._pool_statuses: tuple[PoolStatus, ...] = ()
+        self._findings = FindingTotals()
         self._scraping = asyncio.Lock()
 
         self.registry = CollectorRegistry()
@@ -88,6 +90,8 @@ class Metrics(Collector):
             self._exchanges[exchange] += 1
         else:
             self._new_exchange(exchange)
+        if record.seen or record.guard_failures:
+            self._findings.add(record)
         if not target or ending not in _SERVED:
             return
         success = 200 <= status < 300
@@ -162,6 +166,7 @@ class Metrics(Collector):
         yield from message_families(tuple(self._phases.items()))
         yield from endpoint_families(self._statuses)
         yield from pool_families(self._pool_statuses)
+        yield from self._findings.families()
 
     def _new_exchange(self, exchange: tuple[str, Ending, int]) -> None:
         target, ending, hundreds = exchange

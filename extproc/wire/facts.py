@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from extproc.accounting.record import ExchangeRecord
+from extproc.exchange.endings import Ending
+from extproc.exchange.exchange import Exchange
 from extproc.exchange.values import Answer, Metadata
 from extproc.steps.request import Request
 
@@ -32,6 +34,19 @@ def note_request(record: ExchangeRecord, request: Request) -> None:
         record.target = request.backend.target
     if request.endpoints:
         record.endpoint = request.endpoints.partition(",")[0]
+
+
+def complete(record: ExchangeRecord, exchange: Exchange, request: Request | None, now: float) -> None:
+    """How it ended, and what passed until then."""
+    record.ended = now
+    record.status = exchange.status
+    record.ending = exchange.ending or Ending.CLIENT_GONE
+    record.usage = exchange.usage
+    record.completion_bytes, record.events = exchange.completion_bytes, exchange.events
+    record.first_token, record.last_token = exchange.first_token, exchange.last_token
+    if request is not None and (guarding := request.guarding) is not None:
+        record.seen, record.guard_failures = guarding.seen, guarding.failures
+        record.denied_by = guarding.denied_by
 
 
 def refusal_facts(record: ExchangeRecord, answer: Answer) -> Metadata:

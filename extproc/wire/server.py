@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from extproc.exchange.exchange import UnexpectedEventError
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
+from extproc.steps.errand import Errand
 from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.session import Service, Session
 
@@ -34,6 +35,8 @@ _OPTIONS = (
 
 _LIVENESS, _READINESS = "liveness", "readiness"
 """Health checks of their own in the endpoint picker protocol: a picker that drains is alive and not ready."""
+_PATIENCE = 0.5
+"""Seconds that an errand may take before Envoy is told to wait for it."""
 _LAST_WORDS = 1.0
 """Seconds that calls other than exchanges get at the end; a health watch never ends by itself."""
 
@@ -116,15 +119,37 @@ class Server:
                     return
                 for reply in session.handle(data):
                     await write(reply)
-                if session.waiting is not None:
-                    ahead = asyncio.ensure_future(read())
-                    if not await self._wait(session.waiting, ahead):
+                while (waiting := session.waiting) is not None:
+                    ahead = ahead or asyncio.ensure_future(read())
+                    if isinstance(waiting, Errand):
+                        over = await self._run(waiting, ahead, session, write)
+                    else:
+                        over = await self._wait(waiting, ahead)
+                    if not over:
                         return
                     for reply in session.resume():
                         await write(reply)
         finally:
             if ahead is not None:
                 ahead.cancel()
+
+    async def _run(
+        self, errand: Errand, ahead: asyncio.Future[Any], session: Session, write: Callable[[bytes], Any]
+    ) -> bool:
+        """Returns once the errand is done: True, or False if Envoy has gone before."""
+        task = asyncio.ensure_future(errand.begin())
+        try:
+            await asyncio.wait((task, ahead), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and not ahead.done():
+                for reply in session.hold(errand.longest + self._service.live.longest_wait):
+                    await write(reply)
+                await asyncio.wait((task, ahead), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                return _still_there(ahead)
+            await task
+            return True
+        finally:
+            task.cancel()
 
     async def _wait(self, place: Place[Pick], ahead: asyncio.Future[Any]) -> bool:
         """Returns once `place` is settled: True, or False if Envoy has gone before."""
@@ -135,8 +160,13 @@ class Server:
             pause = min(place.try_period, max(0.0, place.deadline - clock()))
             await asyncio.wait((woken, ahead), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             if ahead.done():
-                if ahead.result() is grpc.aio.EOF:
-                    return False
-                raise UnexpectedEventError("a message while the last one still waits for its reply")
+                return _still_there(ahead)
             place.retry(clock())
         return True
+
+
+def _still_there(ahead: asyncio.Future[Any]) -> bool:
+    """False if Envoy has gone; nothing else can have come."""
+    if ahead.result() is grpc.aio.EOF:
+        return False
+    raise UnexpectedEventError("a message while the last one still waits for its reply")

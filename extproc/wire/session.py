@@ -18,21 +18,22 @@ from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
 from extproc.exchange.values import Answer
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
+from extproc.steps.errand import Errand
 from extproc.steps.live import Live
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
 from extproc.steps.request import Request, RequestHead, refuse
 from extproc.steps.route import open_route
-from extproc.steps.steer import follow
+from extproc.steps.steer import follow, misfit
 from extproc.telemetry.metrics import Metrics
 from extproc.wire import codec
 from extproc.wire.duplex import Framing, Pieces, Replies, framing
-from extproc.wire.facts import Facts, flatten_claims, log_facts, note_request, refusal_facts
+from extproc.wire.facts import Facts, complete, flatten_claims, log_facts, note_request, refusal_facts
 
 log = logging.getLogger(__name__)
 
 HOLD_SLACK = 5.0
-"""Seconds beyond a queue's own time limit before Envoy takes the filter for dead."""
+"""Seconds beyond a wait's own time limit before Envoy takes the filter for dead."""
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class Service:
     """What has been logged once and need not be again."""
 
     def warn_once(self, text: str) -> None:
-        if text not in self.warned:
+        if text and text not in self.warned:
             self.warned.add(text)
             log.warning("%s (not logged again)", text)
 
@@ -63,7 +64,9 @@ class Session:
         "_framing",
         "_has_body",
         "_has_trailers",
+        "_held",
         "_live",
+        "_next",
         "_pieces",
         "_record",
         "_request",
@@ -84,8 +87,11 @@ class Session:
         self._has_body = True
         self._has_trailers = False
         self._pieces = Pieces()
-        self.waiting: Place[Pick] | None = None
-        """The queue's place that the exchange waits for; `resume` is due when it is settled."""
+        self.waiting: Place[Pick] | Errand | None = None
+        """What the exchange waits for; `resume` is due when it is over."""
+        self._next: Callable[[], Replies] = self._decide
+        """What `resume` goes on with."""
+        self._held = False
         service.metrics.exchange_started()
         self.done = False
 
@@ -109,9 +115,10 @@ class Session:
         return replies
 
     def resume(self) -> Replies:
-        """The replies that a request had to wait for, once its place is settled."""
+        """The replies that had to wait, once the wait is over."""
+        self.waiting = None
         try:
-            return self._decide()
+            return self._next()
         except Exception:
             log.exception("fault while handling an exchange")
             return self._fail()
@@ -125,9 +132,16 @@ class Session:
     def close(self) -> None:
         """The stream is over."""
         self._exchange.closed()
-        if self.waiting is not None:
+        if isinstance(self.waiting, Place):
             self._give_up(self.waiting)
         self._settle()
+
+    def hold(self, seconds: float) -> Replies:
+        """Tells Envoy that a request takes up to so many seconds more, which it takes once only."""
+        if self._held or self._exchange.phase is not Phase.DECISION:
+            return ()
+        self._held = True
+        return self._framing.held(seconds + HOLD_SLACK)
 
     def _give_up(self, place: Place[Pick]) -> None:
         """Frees the place in the queue, or what the queue gave while nobody was left to take it."""
@@ -188,8 +202,10 @@ class Session:
         decision = decide(request)
         if isinstance(decision, Place):
             self.waiting = decision
-            return self._framing.held(decision.deadline - self._service.clock() + HOLD_SLACK)
-        self.waiting = None
+            return self.hold(decision.deadline - self._service.clock())
+        if isinstance(decision, Errand):
+            self.waiting = decision
+            return ()
         note_request(self._record, request)
         if isinstance(decision, Answer):
             return self._answer(decision)
@@ -198,20 +214,11 @@ class Session:
 
     def _answer(self, answer: Answer) -> Replies:
         if answer.ending is Ending.NO_ENDPOINTS:
-            self._report_hint()
+            self._service.warn_once(misfit(self._request))
         self._exchange.answered(answer)
         self.done = True
         self._settle()
         return (codec.encode_answer(answer, refusal_facts(self._record, answer)),)
-
-    def _report_hint(self) -> None:
-        """A gateway whose subset hint fits no endpoint at all is set up wrongly; one that names some is not."""
-        request = self._request
-        if request is None or request.subset is None or request.backend is None or request.backend.pool is None:
-            return
-        pool = request.backend.pool
-        if not any(map(pool.find, request.subset)):
-            self._service.warn_once(f"the gateway's subset hint names no endpoint of pool {pool.name!r}")
 
     def _response_headers(self, message: Any) -> Replies:
         part = message.response_headers
@@ -272,13 +279,8 @@ class Session:
         if self._settled:
             return
         self._settled = True
-        exchange, record = self._exchange, self._record
-        record.ended = self._service.clock()
-        record.status = exchange.status
-        record.ending = exchange.ending or Ending.CLIENT_GONE
-        record.usage = exchange.usage
-        record.completion_bytes, record.events = exchange.completion_bytes, exchange.events
-        record.first_token, record.last_token = exchange.first_token, exchange.last_token
+        record = self._record
+        complete(record, self._exchange, self._request, self._service.clock())
         if self._request is not None and self._request.lease is not None:
             if record.ending is Ending.CLIENT_GONE:  # or the endpoint has gone: Envoy does not say which
                 self._request.lease.suspect([record.endpoint])

@@ -118,7 +118,7 @@ def test_kinds_and_versions(tmp_path: Path) -> None:
         "metadata: {}\n---\n"
         "- a list\n"
     )
-    kinds = "(allowed: Gateway, InferencePool, LLMProvider, LLMRoute)"
+    kinds = "(allowed: Gateway, InferencePool, LLMProvider, LLMRoute, LLMSecurityPolicy)"
     assert said(tmp_path, a=text) == [
         f"a.yaml:2: LLMProvidr $.kind: unknown kind; did you mean `LLMProvider`? {kinds}",
         "a.yaml:4: InferencePool $.apiVersion: unknown version; did you mean `sluice.dev/v1alpha1`? "

@@ -1,0 +1,79 @@
+"""What detectors report: findings in a text, by category."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from detectors.text import Text
+
+CATEGORIES: Mapping[str, str] = {
+    "PERSON": "name of a person",
+    "ORGANIZATION": "name of a company, authority or other organisation",
+    "LOCATION": "name of a place",
+    "POSITION": "somebody's post or title",
+    "PROJECT": "name or code name of a project or product",
+    "ADDRESS": "postal address",
+    "EMAIL": "e-mail address",
+    "PHONE": "telephone number",
+    "ID_CARD": "national identity number, such as the Chinese resident identity number or the US social security number",
+    "PASSPORT": "passport or travel permit number",
+    "DRIVER_LICENSE": "driving licence number",
+    "TAX_ID": "tax number of a person or a company",
+    "CREDIT_CODE": "Chinese unified social credit code",
+    "BANK_CARD": "credit, debit or bank card number",
+    "BANK_ACCOUNT": "account number other than an IBAN, with its bank",
+    "IBAN": "international bank account number",
+    "LICENSE_PLATE": "vehicle licence plate",
+    "WECHAT": "WeChat id",
+    "QQ": "QQ number",
+    "IP_ADDRESS": "IPv4 or IPv6 address",
+    "MAC_ADDRESS": "hardware address",
+    "CRYPTO_WALLET": "address of a cryptocurrency wallet",
+    "SECRET": "password, key, token, private key or connection string",
+    "INJECTION": "prompt injection or jailbreak",
+    "BUSINESS_MEETING": "internal meeting",
+    "BUSINESS_FINANCE": "financial figures that are not public",
+    "BUSINESS_PERSONNEL": "personnel matters",
+    "BUSINESS_CUSTOMER": "customers, contracts and offers",
+    "BUSINESS_ROADMAP": "plans, products and projects that are not announced",
+    "BUSINESS_SECURITY": "weaknesses, incidents and set-up of the company's own systems",
+    "BUSINESS_LEGAL": "legal disputes, investigations and deals",
+    "DENY_PATTERN": "a deny pattern of the policy matched",
+    "ALLOW_PATTERN": "no allow pattern of the policy matched",
+    "JUDGE": "the private model's verdict",
+    "UNCHECKED": "a detector failed, or the text was over the budget",
+}
+"""Category to its meaning. Policies and results use these names."""
+
+
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """One span that a detector reports, in characters of the original text: `text[start:end]`."""
+
+    start: int
+    end: int
+    category: str
+    score: float = 1.0
+    """Between 0 and 1."""
+    detector: str = ""
+
+
+class Detector(Protocol):
+    """Finds spans in one text. Safe to call from several threads at once."""
+
+    name: str
+
+    def find(self, text: Text) -> list[Finding]:
+        """Findings in any order, which may overlap."""
+        ...
+
+
+def without_overlap(findings: Iterable[Finding]) -> list[Finding]:
+    """In order of position; of findings that overlap, the longer one stays, then the one with the higher score."""
+    chosen: list[Finding] = []
+    for finding in sorted(findings, key=lambda each: (each.start - each.end, -each.score, each.start)):
+        if all(finding.end <= other.start or other.end <= finding.start for other in chosen):
+            chosen.append(finding)
+    return sorted(chosen)

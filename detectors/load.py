@@ -1,0 +1,65 @@
+"""A policy's detectors, built. Heavy libraries are imported here, when a policy asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detectors.findings import Detector
+from detectors.guard import Guard
+from detectors.policy import FailureMode, Policy
+
+if TYPE_CHECKING:
+    from detectors.classifier import Classifier
+    from detectors.patterns import PatternSet
+
+MODEL = Path(__file__).parent / "model"
+"""The classifier that comes with the package."""
+
+
+class GuardError(ValueError):
+    """A policy whose detectors cannot be built: which one, and why."""
+
+
+def load_guard(policy: Policy, *, clock: Callable[[], float] | None = None) -> Guard:
+    """Every detector that the policy names. Raises GuardError."""
+    detectors: list[tuple[Detector, FailureMode]] = []
+    try:
+        if policy.secrets.enabled:
+            from detectors.secrets import Secrets
+
+            detectors.append((Secrets(), policy.secrets.failure_mode))
+        if policy.patterns.enabled or policy.recognisers:
+            from detectors.recognisers import Recognisers
+
+            builtin = None if policy.patterns.enabled else ()
+            found = Recognisers(builtin, extra=policy.recognisers)
+            detectors.append((found, policy.patterns.failure_mode))
+        patterns = _patterns(policy)
+        classifier = _classifier(policy.classifier.model or MODEL) if policy.classifier.enabled else None
+    except ImportError as error:
+        raise GuardError(f"{error}: install `envoy-sluice[detect]`") from error
+    except ValueError as error:
+        raise GuardError(str(error)) from error
+    return Guard(policy, detectors, patterns=patterns, classifier=classifier, clock=clock)
+
+
+def _patterns(policy: Policy) -> PatternSet | None:
+    if not policy.allow_patterns and not policy.deny_patterns:
+        return None
+    from detectors.patterns import PatternSet, UserPattern
+
+    return PatternSet(
+        allow=[UserPattern(f"allow/{i}", pattern) for i, pattern in enumerate(policy.allow_patterns)],
+        deny=[UserPattern(f"deny/{i}", pattern) for i, pattern in enumerate(policy.deny_patterns)],
+    )
+
+
+@cache
+def _classifier(directory: Path) -> Classifier:
+    """Policies that name the same model share it."""
+    from detectors.classifier import load
+
+    return load(directory)

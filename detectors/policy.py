@@ -1,0 +1,88 @@
+"""What a guard looks for, and what it does about each category."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from detectors.findings import CATEGORIES
+
+Action = Literal["deny", "mask", "report"]
+FailureMode = Literal["closed", "open"]
+"""What a detector that fails means: `closed` denies the text, `open` goes on without that detector."""
+
+SEVERITY: Mapping[str, int] = {"report": 1, "mask": 2, "deny": 3}
+
+_REPORTED = ("LOCATION", "POSITION", "IP_ADDRESS", "MAC_ADDRESS", "PERSON", "ORGANIZATION", "PROJECT")
+_DENIED = ("SECRET", "INJECTION", "DENY_PATTERN", "ALLOW_PATTERN", "JUDGE", "UNCHECKED")
+DEFAULT_ACTIONS: Mapping[str, Action] = {
+    name: "deny" if name in _DENIED or name.startswith("BUSINESS_") else "report" if name in _REPORTED else "mask"
+    for name in CATEGORIES
+}
+"""Numbers and addresses of people are masked; secrets, attacks and internal business are denied; names are reported,
+because most texts name somebody."""
+
+NEVER_MASKED = frozenset(name for name in CATEGORIES if name in _DENIED[1:] or name.startswith("BUSINESS_"))
+"""A whole statement cannot be replaced by a placeholder."""
+
+
+class Recogniser(msgspec.Struct, frozen=True, kw_only=True):
+    """A recogniser of the user's own: a pattern, and words near it that raise its score."""
+
+    name: str
+    category: str
+    pattern: str
+    score: float = 0.6
+    context: tuple[str, ...] = ()
+
+
+class Switch(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a detector takes part, and what its failure means."""
+
+    enabled: bool = True
+    failure_mode: FailureMode = "closed"
+
+
+class ClassifierSwitch(Switch, frozen=True, kw_only=True):
+    model: Path | None = None
+    """A local Hugging Face model directory; None is the model that comes with the package."""
+    thresholds: Mapping[str, float] = {}
+    """Category to the probability from which it counts; what is absent has the model's own threshold."""
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """How much one request may cost. Text that the cache knows costs nothing."""
+
+    characters: int = 262_144
+    milliseconds: float = 2000.0
+    exceeded: Literal["deny", "report"] = "deny"
+    """What happens to a request over it: refused, or passed with what was found so far."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """A complete set of rules. The default is every detector with the default actions."""
+
+    allow_patterns: tuple[str, ...] = ()
+    """RE2 patterns. At least one has to match, if there are any."""
+    deny_patterns: tuple[str, ...] = ()
+    recognisers: tuple[Recogniser, ...] = ()
+    patterns: Switch = Switch()
+    secrets: Switch = Switch()
+    classifier: ClassifierSwitch = ClassifierSwitch()
+    actions: Mapping[str, Action] = {}
+    """By category; `default` stands for all that are not named. What neither names has the default action."""
+    allowed_values: tuple[str, ...] = ()
+    """Values that are never reported, such as the company's own address."""
+    minimum_score: float = 0.4
+    """Findings of pattern recognisers below it are dropped."""
+    budget: Budget = Budget()
+
+    def action(self, category: str) -> Action:
+        """What is done about a finding of this category."""
+        chosen = self.actions.get(category) or self.actions.get("default")
+        if chosen is None:
+            chosen = DEFAULT_ACTIONS.get(category, "deny")
+        return "deny" if chosen == "mask" and category in NEVER_MASKED else chosen

@@ -1,0 +1,262 @@
+"""Sensitive content in a request: look at what is new in it, then refuse, mask, or let it pass and count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from detectors.findings import Finding
+from detectors.guard import Check, Guard, Verdict
+from detectors.judge import Opinion
+from detectors.masking import Vault, VaultFull
+from detectors.reasons import explain, is_chinese
+from extproc.exchange.endings import Ending
+from extproc.exchange.values import Answer
+from extproc.payload.document import Document
+from extproc.payload.errors import PayloadError
+from extproc.payload.texts import Kind, Passage, Path, passages, with_texts
+from extproc.steps.errand import Errand
+from extproc.steps.request import Request, refuse
+
+COMPATIBLE_TEXT = b"request was denied by asm llm proxy"
+COMPATIBLE_JUDGE = b"external service returned deny: "
+
+Examine = Callable[[Callable[[], list[Check]], float], Awaitable[list[Check]]]
+"""Runs a function in a thread for at most so many seconds. Raises TimeoutError."""
+AskJudge = Callable[[str], Awaitable[Opinion | None]]
+"""The judge's opinion of a text; None where it cannot be had."""
+Vaults = Callable[[str, float], Vault]
+"""The placeholders of a conversation, at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One security policy in force."""
+
+    name: str
+    guard: Guard
+    examine: Examine
+    longest: float
+    """Seconds that looking at a request may take, the judge included."""
+    kinds: frozenset[Kind] = frozenset(Kind)
+    """Which texts of a request it looks at."""
+    response: bool = False
+    media: bool = True
+    """Whether images and the like may pass."""
+    dry_run: bool = False
+    plain_refusal: bool = False
+    judge: AskJudge | None = None
+    judge_always: bool = False
+    judge_closed: bool = True
+    restore: bool = True
+    conversation_header: str | None = None
+    vaults: Vaults | None = None
+
+
+Seen = tuple[str, str, str, str]
+"""Policy, category, what is done about it, and `request` or `response`."""
+
+
+@dataclass(slots=True)
+class Guarding:
+    """What is known about one request's content."""
+
+    watches: tuple[Watch, ...]
+    passages: tuple[Passage, ...] = ()
+    checks: dict[str, dict[str, Check]] = field(default_factory=dict)
+    """By policy and text."""
+    opinions: dict[str, dict[str, Opinion | None]] = field(default_factory=dict)
+    asked: bool = False
+    """Whether the errand is done."""
+    vault: Vault | None = None
+    seen: Counter[Seen] = field(default_factory=Counter)
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Policy and detector."""
+    denied_by: str = ""
+    """`POLICY/CATEGORY` of what was refused."""
+
+
+def guard(request: Request) -> Answer | Errand | None:
+    """Fills `guarding`; edits `body` and `document` where something is masked. Runs twice where it has to wait."""
+    watches = request.backend.watches if request.backend is not None else ()
+    if not watches:
+        return None
+    state = request.guarding
+    if state is None:
+        state = request.guarding = Guarding(watches)
+        if (refusal := _begin(request, state)) is not None:
+            return refusal
+        if _missing(state):
+            return Errand(lambda: _look(state), sum(watch.longest for watch in watches))
+    return _conclude(request, state)
+
+
+def _begin(request: Request, state: Guarding) -> Answer | None:
+    """Finds the texts, and refuses what cannot be looked at."""
+    media = request.head.is_websocket or (request.document is None and bool(request.raw))
+    if request.document is not None:
+        try:
+            found = passages(request.document)
+        except PayloadError as error:
+            return refuse(Ending.INVALID_BODY, str(error), code=error.code, param=error.param)
+        state.passages, media = found.passages, found.media
+    for watch in state.watches:
+        if media and not watch.media:
+            action = "deny"
+            state.seen[watch.name, "UNCHECKED", action, "request"] += 1
+            if not watch.dry_run:
+                verdict = Verdict("deny", "UNCHECKED", "The request holds content that cannot be looked into.")
+                return _refuse(state, watch, verdict)
+        known = state.checks[watch.name] = {}
+        for passage in _inspected(watch, state.passages):
+            if (check := watch.guard.look_up(passage.text)) is not None:
+                known[passage.text] = check
+    return None
+
+
+def _inspected(watch: Watch, found: Iterable[Passage]) -> list[Passage]:
+    return [passage for passage in found if passage.kind in watch.kinds]
+
+
+def _missing(state: Guarding) -> bool:
+    """Whether anything has still to be examined, or asked of a judge."""
+    for watch in state.watches:
+        known = state.checks[watch.name]
+        if any(passage.text not in known for passage in _inspected(watch, state.passages)):
+            return True
+        if watch.judge is not None and _questions(watch, state):
+            return True
+    return False
+
+
+def _questions(watch: Watch, state: Guarding) -> list[str]:
+    """Texts to ask the judge about: the user's own, unless they are denied anyway."""
+    known = state.checks[watch.name]
+    texts = [each.text for each in _inspected(watch, state.passages) if each.kind in (Kind.USER, Kind.LAST_USER)]
+    if not watch.judge_always:
+        texts = [text for text in texts if watch.guard.unsure(known[text])]
+    return [text for text in dict.fromkeys(texts) if watch.guard.judge([(text, known[text])]).action != "deny"]
+
+
+async def _look(state: Guarding) -> None:
+    for watch in state.watches:
+        known = state.checks[watch.name]
+        texts = dict.fromkeys(each.text for each in _inspected(watch, state.passages) if each.text not in known)
+        if texts:
+            known.update(zip(texts, await _examined(watch, list(texts)), strict=True))
+        if watch.judge is not None:
+            opinions = state.opinions[watch.name] = {}
+            for text in _questions(watch, state):
+                opinions[text] = await watch.judge(text)
+    state.asked = True
+
+
+async def _examined(watch: Watch, texts: Sequence[str]) -> list[Check]:
+    """Checks of texts that are new. Those over the budget of the request are not looked at."""
+    budget = watch.guard.policy.budget
+    room, within = budget.characters, len(texts)
+    for i, text in enumerate(texts):
+        room -= len(text)
+        if room < 0 and i:
+            within = i
+            break
+    deadline = watch.guard.deadline()
+    inside = texts[:within]
+
+    def work() -> list[Check]:
+        return [watch.guard.examine(text, deadline=deadline) for text in inside]
+
+    try:
+        checks = await watch.examine(work, budget.milliseconds / 1000)
+    except TimeoutError:
+        return [watch.guard.unchecked(text, "budget") for text in texts]
+    for text, check in zip(inside, checks, strict=True):
+        watch.guard.keep(text, check)
+    return checks + [watch.guard.unchecked(text, "budget") for text in texts[within:]]
+
+
+def _conclude(request: Request, state: Guarding) -> Answer | None:
+    masks: dict[Path, list[Finding]] = {}
+    for watch in state.watches:
+        known = state.checks[watch.name]
+        found = _inspected(watch, state.passages)
+        pairs = [(passage.text, known[passage.text]) for passage in found]
+        _count(state, watch, [check for _, check in pairs])
+        verdict = watch.guard.judge(pairs)
+        opinion = _opinion(watch, state)
+        if verdict.action != "deny" and opinion is not None:
+            verdict = Verdict("deny", "JUDGE", opinion.reason or explain("JUDGE", chinese=is_chinese(pairs[0][0])))
+            state.seen[watch.name, "JUDGE", "deny", "request"] += 1
+        if watch.dry_run:
+            continue
+        if verdict.action == "deny":
+            return _refuse(state, watch, verdict, opinion)
+        for passage in found if verdict.action == "mask" else ():
+            spans = watch.guard.spans(known[passage.text].findings)
+            spans = [each for each in spans if watch.guard.policy.action(each.category) == "mask"]
+            if spans:
+                masks.setdefault(passage.path, []).extend(spans)
+    if masks:
+        try:
+            _mask(request, state, masks)
+        except VaultFull as error:
+            return refuse(Ending.CONTENT_DENIED, f"The request cannot be masked: {error}.", code="unchecked")
+    return None
+
+
+def _opinion(watch: Watch, state: Guarding) -> Opinion | None:
+    """The judge's denial, if it denies any text, or if it cannot be had and the policy is closed."""
+    for opinion in state.opinions.get(watch.name, {}).values():
+        if opinion is None:
+            state.failures[watch.name, "judge"] += 1
+            if watch.judge_closed and watch.guard.policy.action("UNCHECKED") == "deny":
+                return Opinion(True, "The judge that has to be asked cannot be reached.")
+        elif opinion.denied and watch.guard.policy.action("JUDGE") == "deny":
+            return opinion
+    return None
+
+
+def _count(state: Guarding, watch: Watch, checks: Iterable[Check]) -> None:
+    for check in checks:
+        for found in watch.guard.spans(check.findings):
+            action = watch.guard.policy.action(found.category)
+            state.seen[watch.name, found.category, action, "request"] += 1
+        for name in check.failures:
+            state.failures[watch.name, name] += 1
+
+
+def _mask(request: Request, state: Guarding, masks: dict[Path, list[Finding]]) -> None:
+    """Puts placeholders into the body, in the order of its texts, so that a history repeated gets the same ones."""
+    if request.document is None:
+        raise AssertionError("only a JSON body holds texts")
+    vault = state.vault = _vault(request, state)
+    changes: dict[Path, str] = {}
+    for passage in state.passages:
+        vault.reserve(passage.text)
+    for passage in state.passages:
+        changed = vault.mask(passage.text, masks.get(passage.path, ()), in_json=passage.path[-1] == "arguments")
+        if changed != passage.text:
+            changes[passage.path] = changed
+    request.body = request.new_body = with_texts(request.document, changes)
+    request.document = Document.parse(request.body)
+
+
+def _vault(request: Request, state: Guarding) -> Vault:
+    for watch in state.watches:
+        if watch.conversation_header is not None and watch.vaults is not None:
+            name = request.head.text(watch.conversation_header)
+            if name:
+                return watch.vaults(f"{watch.name}\n{request.head.source}\n{name}", request.now)
+    return Vault()
+
+
+def _refuse(state: Guarding, watch: Watch, verdict: Verdict, opinion: Opinion | None = None) -> Answer:
+    """403, as the policy wants it worded. The body never holds any of the text."""
+    state.denied_by = f"{watch.name}/{verdict.category}"
+    answer = refuse(Ending.CONTENT_DENIED, verdict.reason, code=verdict.category.lower(), param="messages")
+    if not watch.plain_refusal:
+        return answer
+    body = COMPATIBLE_TEXT if opinion is None else COMPATIBLE_JUDGE + opinion.as_json.encode()
+    headers = tuple(pair for pair in answer.headers if pair[0] != "content-type")
+    return Answer(answer.ending, answer.status, body, (*headers, ("content-type", b"text/plain; charset=utf-8")))
