@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from detectors.findings import Detector, Finding, without_overlap
-from detectors.policy import NEVER_MASKED, SEVERITY, Action, FailureMode, Policy
+from detectors.policy import NEVER_MASKED, SEVERITY, FailureMode, Policy
 from detectors.reasons import explain, is_chinese
 from detectors.text import Text
 
@@ -145,17 +145,20 @@ class Guard:
         """The findings on which the policy acts, without overlap, the most severe first where they overlap."""
         return self.spans(self.check(text).findings)
 
-    def spans(self, findings: Iterable[Finding]) -> list[Finding]:
-        """Of overlapping findings the one with the more severe action, then the longer one; sorted by position."""
+    def spans(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Sorted by position. Of values that overlap, the one with the more severe action stays, then the longer one.
+        Statements, which cover whole sentences, stay beside the values in them."""
+        statements = [each for each in findings if each.category in NEVER_MASKED]
+        values = [each for each in findings if each.category not in NEVER_MASKED]
         chosen: list[Finding] = []
         for action in ("deny", "mask", "report"):
-            of_action = without_overlap(each for each in findings if self.policy.action(each.category) == action)
+            of_action = without_overlap(each for each in values if self.policy.action(each.category) == action)
             chosen += [
                 each
                 for each in of_action
                 if all(each.end <= other.start or other.end <= each.start for other in chosen)
             ]
-        return sorted(chosen)
+        return sorted(statements + chosen)
 
     def judge(self, checks: Sequence[tuple[str, Check]]) -> Verdict:
         """What follows for texts that go out together."""
@@ -255,6 +258,3 @@ class _Run:
 
 def _key(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-__all__ = ["Action", "Check", "Guard", "Verdict"]

@@ -40,6 +40,7 @@ def main() -> None:
       sluice serve -c DIR          the filter alone, for an Envoy that runs elsewhere
       sluice render envoy -c DIR   the configuration that this Envoy needs
       sluice agent --help          an engine's load, pushed from beside the engine
+      sluice scan FILE             what a security policy finds in a text
     """
     # Envoy and tests are started by exec, so gRPC has nothing to save across a fork, and need not warn about it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -271,6 +272,27 @@ def simulate(report: Path | None, policies: str, **options: Any) -> None:
         play(wish, report, click.echo)
     except BadWish as error:
         raise click.UsageError(str(error)) from error
+
+
+@main.command()
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, allow_dash=True, path_type=Path))
+@click.option(
+    "--policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with one LLMSecurityPolicy. Default: every detector with its built-in action.",
+)
+@click.option(
+    "--jsonl", is_flag=True, help="Read rows of JSON with `text`, write one row each: action, reason, findings, scores."
+)
+def scan(paths: tuple[Path, ...], policy: Path | None, jsonl: bool) -> None:
+    """Look for sensitive content in files, directories or standard input, on this machine alone.
+
+    The private judge is not asked. Exit status: 0 if nothing would be denied, 1 if something would, 2 on a fault;
+    with --jsonl, 2 if a row could not be read, else 0.
+    """
+    from extproc.scan import run_scan
+
+    sys.exit(run_scan(paths, policy, os.environ, jsonl=jsonl))
 
 
 @main.command()

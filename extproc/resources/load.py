@@ -41,6 +41,8 @@ class Examination(msgspec.Struct, frozen=True):
     """Absent where there is an error."""
     problems: list[Problem]
     """Errors and warnings, in file order."""
+    resources: list[Resource] = []
+    """What could be read, also where something else is wrong."""
 
 
 def load(directory: Path | Sequence[Path], *, environ: Mapping[str, str]) -> Snapshot:
@@ -75,7 +77,7 @@ def examine(directory: Path | Sequence[Path], *, environ: Mapping[str, str]) -> 
         message = "no manifest of any kind that is known here"
         problems.append(Problem(file=root, message=message, hint=nearest("", KINDS)))
     failed = any(found.severity == "error" for found in problems)
-    return Examination(None if failed else snapshot, in_order(problems))
+    return Examination(None if failed else snapshot, in_order(problems), [each.resource for each in located])
 
 
 def _directory(place: Path) -> Path:
