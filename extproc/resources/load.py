@@ -18,9 +18,10 @@ from extproc.resources.provider import LLMProvider
 from extproc.resources.route import LLMRoute
 from extproc.resources.scope import Located
 from extproc.resources.security import COMPATIBLE_NAMES, LLMSecurityPolicy
-from extproc.resources.shape import differences
+from extproc.resources.shape import differences, snake_names
 from extproc.resources.snapshot import Resource, Snapshot, default_gateway
 from extproc.resources.source import Document, Node
+from extproc.resources.traffic import TRAFFIC_KINDS, TrafficPolicy
 
 KINDS: dict[str, type[Resource]] = {
     "Gateway": Gateway,
@@ -28,8 +29,10 @@ KINDS: dict[str, type[Resource]] = {
     "LLMProvider": LLMProvider,
     "LLMRoute": LLMRoute,
     "LLMSecurityPolicy": LLMSecurityPolicy,
+    **TRAFFIC_KINDS,
 }
 
+_SNAKE = {snake: camel for kind in TRAFFIC_KINDS.values() for snake, camel in snake_names(kind)}
 _KUBERNETES_CORE = "v1"
 _Kind = TypeVar("_Kind", LLMProvider, LLMRoute, InferencePool, LLMSecurityPolicy)
 
@@ -137,22 +140,23 @@ def _wrong(document: Document) -> Iterator[Problem]:
 
 def _compatible(document: Document) -> Document:
     """The document with the field names of the printed manifests in the words used here."""
-    if document.root.get("kind") != "LLMSecurityPolicy":
-        return document
-    return Document(document.file, _renamed(document.root))
+    kind = document.root.get("kind")
+    if kind == "LLMSecurityPolicy":
+        return Document(document.file, _renamed(document.root, COMPATIBLE_NAMES))
+    return Document(document.file, _renamed(document.root, _SNAKE)) if kind in TRAFFIC_KINDS else document
 
 
-def _renamed(node: Node) -> Node:
+def _renamed(node: Node, known: Mapping[str, str]) -> Node:
     value = node.value
     if isinstance(value, list):
-        return msgspec.structs.replace(node, value=[_renamed(item) for item in value])
+        return msgspec.structs.replace(node, value=[_renamed(item, known) for item in value])
     if not isinstance(value, dict):
         return node
     # both spellings of one field: the second stays, and is reported as unknown
-    names = {name: new if (new := COMPATIBLE_NAMES.get(name, name)) not in value else name for name in value}
+    names = {name: new if (new := known.get(name, name)) not in value else name for name in value}
     lines = {names[name]: line for name, line in node.key_lines.items()}
     return msgspec.structs.replace(
-        node, value={names[name]: _renamed(item) for name, item in value.items()}, key_lines=lines
+        node, value={names[name]: _renamed(item, known) for name, item in value.items()}, key_lines=lines
     )
 
 
@@ -187,6 +191,14 @@ def _anchor(node: Node, here: Path, name: str) -> Node:
     return msgspec.structs.replace(node, value=value)
 
 
+def _traffic(located: Sequence[Located]) -> dict[str, TrafficPolicy]:
+    found: dict[str, TrafficPolicy] = {}
+    for each in located:
+        if isinstance(each.resource, TrafficPolicy):
+            found.setdefault(f"{each.resource.kind}/{each.resource.metadata.name}", each.resource)
+    return found
+
+
 def _snapshot(located: Sequence[Located], root: Path) -> Snapshot:
     """All resources by name; of duplicates, which the checks refuse, the first."""
 
@@ -204,5 +216,6 @@ def _snapshot(located: Sequence[Located], root: Path) -> Snapshot:
         routes=named(LLMRoute),
         pools=named(InferencePool),
         security=named(LLMSecurityPolicy),
+        traffic=_traffic(located),
         directory=root,
     )

@@ -31,6 +31,7 @@ def to_builtins(snapshot: Snapshot, redacted: bool = True) -> dict[str, Any]:
         "providers": {name: _plain(each, redacted) for name, each in snapshot.providers.items()},
         "routes": {each.metadata.name: _plain(each, redacted) for each in snapshot.effective_routes()},
         "pools": {name: _plain(each, redacted) for name, each in snapshot.pools.items()},
+        "traffic": {name: _plain(each, redacted) for name, each in snapshot.traffic.items()},
         "security": {name: _plain(each, redacted) for name, each in snapshot.security.items()},
     }
 

@@ -108,6 +108,97 @@ spec:
     PERSON: mask
     BUSINESS_MEETING: deny
 """,
+    "RateLimitingPolicy": """\
+apiVersion: sluice.dev/v1alpha1
+kind: RateLimitingPolicy
+metadata:
+  name: example
+spec:
+  rateLimiter:
+    bucketCapacity: 20000
+    fillAmount: 1000
+    unit: tokens
+    parameters:
+      interval: 1s
+      limitByLabelKey: http.request.header.user-id
+""",
+    "QuotaSchedulingPolicy": """\
+apiVersion: sluice.dev/v1alpha1
+kind: QuotaSchedulingPolicy
+metadata:
+  name: example
+spec:
+  quotaScheduler:
+    bucketCapacity: 100
+    fillAmount: 10
+    scheduler:
+      workloads:
+        - name: interactive
+          labelMatcher:
+            matchLabels: {http.request.header.user-type: subscriber}
+          parameters: {priority: 200}
+""",
+    "ConcurrencyLimitingPolicy": """\
+apiVersion: sluice.dev/v1alpha1
+kind: ConcurrencyLimitingPolicy
+metadata:
+  name: example
+spec:
+  concurrencyLimiter:
+    maxConcurrency: 4
+    parameters:
+      limitByLabelKey: http.request.header.user-id
+""",
+    "ConcurrencySchedulingPolicy": """\
+apiVersion: sluice.dev/v1alpha1
+kind: ConcurrencySchedulingPolicy
+metadata:
+  name: example
+spec:
+  concurrencyScheduler:
+    maxConcurrency: 64
+    scheduler:
+      fairnessKey: tenant
+      ordering: shortest
+""",
+    "AverageLatencySchedulingPolicy": """\
+apiVersion: sluice.dev/v1alpha1
+kind: AverageLatencySchedulingPolicy
+metadata:
+  name: example
+spec:
+  loadSchedulingCore:
+    signal: ttft
+  latencyBaseliner:
+    latencyToleranceMultiplier: 1.25
+""",
+    "LoadRampingPolicy": """\
+apiVersion: sluice.dev/v1alpha1
+kind: LoadRampingPolicy
+metadata:
+  name: example
+spec:
+  drivers:
+    averageLatencyDrivers:
+      - criteria:
+          forward: {threshold: 2000}
+          reset: {threshold: 8000}
+  loadRamp:
+    sampler: {labelKey: http.request.header.user-id}
+    steps:
+      - {targetAcceptPercentage: 5, duration: 1m}
+      - {targetAcceptPercentage: 100, duration: 10m}
+""",
+    "CachingPolicy": """\
+apiVersion: sluice.dev/v1alpha1
+kind: CachingPolicy
+metadata:
+  name: example
+spec:
+  cache:
+    ttl: 10m
+    scopeLabelKeys: [tenant]
+""",
 }
 
 

@@ -73,6 +73,22 @@ def fields_in(value: object, path: Path = ()) -> Iterator[tuple[Path, object]]:
             yield from fields_in(item, (*path, index))
 
 
+def snake_names(kind: type) -> Iterator[tuple[str, str]]:
+    """Every field name of a struct and of those inside it that has another spelling: `(rate_limiter, rateLimiter)`."""
+    for field in struct_type(kind).fields:
+        if field.name != field.encode_name:
+            yield field.name, field.encode_name
+        pending = [unwrap(field.type)]
+        while pending:
+            inner = pending.pop()
+            if isinstance(inner, inspect.StructType):
+                yield from snake_names(inner.cls)
+            elif isinstance(inner, inspect.ListType):
+                pending.append(unwrap(inner.item_type))
+            elif isinstance(inner, inspect.UnionType):
+                pending += [unwrap(each) for each in inner.types]
+
+
 class _Walk:
     """Compares values with types, keeping the path."""
 

@@ -13,8 +13,9 @@ from extproc.resources.pool import InferencePool
 from extproc.resources.provider import LLMProvider, OpenAIConfig
 from extproc.resources.route import BackendRef, LLMRoute, LLMRouteSpec, Rule
 from extproc.resources.security import LLMSecurityPolicy
+from extproc.resources.traffic import TrafficPolicy
 
-Resource = LLMProvider | LLMRoute | InferencePool | LLMSecurityPolicy | Gateway
+Resource = LLMProvider | LLMRoute | InferencePool | LLMSecurityPolicy | TrafficPolicy | Gateway
 
 
 def default_gateway() -> Gateway:
@@ -30,6 +31,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     routes: Mapping[str, LLMRoute] = {}
     pools: Mapping[str, InferencePool] = {}
     security: Mapping[str, LLMSecurityPolicy] = {}
+    traffic: Mapping[str, TrafficPolicy] = {}
+    """By `KIND/NAME`."""
     directory: Path = Path()
     """What relative file names in the manifests are relative to."""
 

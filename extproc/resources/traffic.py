@@ -348,3 +348,13 @@ TrafficPolicy = (
     | LoadRampingPolicy
     | CachingPolicy
 )
+
+TRAFFIC_KINDS: dict[str, type[TrafficPolicy]] = {
+    "AverageLatencySchedulingPolicy": AverageLatencySchedulingPolicy,
+    "CachingPolicy": CachingPolicy,
+    "ConcurrencyLimitingPolicy": ConcurrencyLimitingPolicy,
+    "ConcurrencySchedulingPolicy": ConcurrencySchedulingPolicy,
+    "LoadRampingPolicy": LoadRampingPolicy,
+    "QuotaSchedulingPolicy": QuotaSchedulingPolicy,
+    "RateLimitingPolicy": RateLimitingPolicy,
+}

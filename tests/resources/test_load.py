@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extproc.resources.load import examine, load
+from extproc.resources.load import KINDS, examine, load
 from extproc.resources.problems import ConfigurationError
 from extproc.resources.snapshot import provider_settings
 from tests.resources.manifests import ENVIRON, POOL, PROVIDER, gateway, route, said, write
@@ -118,7 +118,7 @@ def test_kinds_and_versions(tmp_path: Path) -> None:
         "metadata: {}\n---\n"
         "- a list\n"
     )
-    kinds = "(allowed: Gateway, InferencePool, LLMProvider, LLMRoute, LLMSecurityPolicy)"
+    kinds = f"(allowed: {', '.join(sorted(KINDS))})"
     assert said(tmp_path, a=text) == [
         f"a.yaml:2: LLMProvidr $.kind: unknown kind; did you mean `LLMProvider`? {kinds}",
         "a.yaml:4: InferencePool $.apiVersion: unknown version; did you mean `sluice.dev/v1alpha1`? "

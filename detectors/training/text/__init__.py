@@ -1,0 +1,1 @@
+"""Generators of training text; each module exposes `rows(rng, count) -> Iterator[Row]`."""

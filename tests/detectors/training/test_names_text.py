@@ -1,0 +1,49 @@
+"""Sentences with names: every span is the name it says."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from detectors.training.text import names_en, names_zh
+from detectors.training.text.grammar import Grammar
+
+LANGUAGES = {"en": names_en.rows, "zh": names_zh.rows}
+LABELS = {"PERSON", "ORGANIZATION", "LOCATION", "POSITION", "PROJECT", "ADDRESS"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_rows_are_distinct_and_reproducible(language: str) -> None:
+    rows = list(LANGUAGES[language](random.Random(1), 2000))
+    assert rows == list(LANGUAGES[language](random.Random(1), 2000))
+    assert len({row.text for row in rows}) == 2000
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_spans_lie_in_order_inside_the_text(language: str) -> None:
+    found: Counter[str] = Counter()
+    for row in LANGUAGES[language](random.Random(2), 3000):
+        assert row.text == row.text.strip() and not row.labels
+        end = 0
+        for start, stop, label in row.spans:
+            assert end <= start < stop <= len(row.text)
+            name = row.text[start:stop]
+            assert name == name.strip() and "$" not in name and not set(name) & set("，。？！；@#|")
+            found[label] += 1
+            end = stop
+    assert set(found) == LABELS
+    assert found["PERSON"] > 1000 and min(found.values()) > 100
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_many_sentences_have_no_name(language: str) -> None:
+    rows = list(LANGUAGES[language](random.Random(3), 2000))
+    assert 0.1 < sum(not row.spans for row in rows) / 2000 < 0.5
+
+
+def test_an_entity_made_of_slots_is_one_span() -> None:
+    grammar = Grammar({"ORG": ["$LOC University"], "LOC": ["Graz"]}, {})
+    assert grammar.marked("At $ORG in $LOC.", random.Random(1)) == (
+        "At Graz University in Graz.",
+        ((3, 18, "ORGANIZATION"), (22, 26, "LOCATION")),
+    )
