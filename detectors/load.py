@@ -32,10 +32,12 @@ def load_guard(policy: Policy, *, clock: Callable[[], float] | None = None) -> G
 
             detectors.append((Secrets(), policy.secrets.failure_mode))
         if policy.patterns.enabled or policy.recognisers:
-            from detectors.recognisers import Recognisers
+            from detectors.recognisers.engine import Pattern, Recognisers
 
-            builtin = None if policy.patterns.enabled else ()
-            found = Recognisers(builtin, extra=policy.recognisers)
+            own = [
+                Pattern(each.name, each.category, each.pattern, each.score, each.context) for each in policy.recognisers
+            ]
+            found = Recognisers(None if policy.patterns.enabled else (), extra=own)
             detectors.append((found, policy.patterns.failure_mode))
         patterns = _patterns(policy)
         classifier = _classifier(policy.classifier.model or MODEL) if policy.classifier.enabled else None

