@@ -74,16 +74,16 @@ class Guard:
     ) -> None:
         """`clock` gives seconds for the time budget; without it only the budget of characters holds."""
         self.policy = policy
-        self._detectors = tuple(detectors)
-        self._patterns = patterns
-        self._classifier = classifier
+        self.detectors = tuple(detectors)
+        self.patterns = patterns
+        self.classifier = classifier
         self._clock = clock
         self._entries = entries
         self._cache: OrderedDict[bytes, Check] = OrderedDict()
         self._allowed_values = frozenset(policy.allowed_values)
 
     def __repr__(self) -> str:
-        return f"<Guard of {len(self._detectors)} detectors, {len(self._cache)} texts known>"
+        return f"<Guard of {len(self.detectors)} detectors, {len(self._cache)} texts known>"
 
     def check(self, text: str) -> Check:
         """`look_up`, else `examine` and `keep`."""
@@ -122,17 +122,17 @@ class Guard:
         if len(text) > budget:
             run.exceeded("budget", self._over_budget, budget, len(text))
         allowed = True
-        if self._patterns is not None:
-            found = self._patterns.find(seen)
+        if self.patterns is not None:
+            found = self.patterns.find(seen)
             allowed = all(each.category != "ALLOW_PATTERN" for each in found)
             run.findings += [each for each in found if each.category != "ALLOW_PATTERN"]
-        for detector, failure_mode in self._detectors:
-            self._run(run, detector.name, failure_mode, lambda part, which=detector: which.find(part), seen)
+        for detector, failure_mode in self.detectors:
+            self._run(run, detector.name, failure_mode, detector.find, seen)
         scores: Mapping[str, float] = {}
         thresholds: Mapping[str, float] = {}
-        if self._classifier is not None:
-            scores, thresholds = self._classify(run, self._classifier, seen)
-        kept = [found for found in run.findings if self._counts(found, text)]
+        if self.classifier is not None:
+            scores, thresholds = self._classify(run, self.classifier, seen)
+        kept = [found for found in run.findings if self.counts(found, text)]
         return Check(tuple(sorted(kept)), scores, thresholds, allowed, tuple(run.failures))
 
     def unchecked(self, text: str, name: str) -> Check:
@@ -190,7 +190,15 @@ class Guard:
     def _over_budget(self) -> FailureMode:
         return "closed" if self.policy.budget.exceeded == "deny" else "open"
 
-    def _counts(self, found: Finding, text: str) -> bool:
+    def classify(self, text: Text) -> list[Finding]:
+        """What the classifier alone finds, or UNCHECKED where it fails and the policy is closed."""
+        run = _Run(None, None)
+        if self.classifier is not None:
+            self._classify(run, self.classifier, text)
+        return run.findings
+
+    def counts(self, found: Finding, text: str) -> bool:
+        """Whether a finding is one that the policy wants to hear of."""
         if found.score < self.policy.minimum_score and found.detector.startswith("patterns"):
             return False
         return not self._allowed_values or text[found.start : found.end] not in self._allowed_values

@@ -33,7 +33,7 @@ from extproc.telemetry.audit import AuditLog
 from extproc.telemetry.metrics import Metrics
 from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.server import Server
-from extproc.wire.session import Service
+from extproc.wire.service import Service
 
 log = logging.getLogger("sluice")
 

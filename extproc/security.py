@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from detectors.answers import AnswerReader
 from detectors.guard import Check, Guard
 from detectors.masking import Vault
 from detectors.policy import Budget, ClassifierSwitch, Policy, Recogniser, Switch
@@ -145,7 +146,7 @@ class Security:
             examine=self.run,
             longest=spec.budget.time + _GRACE + (spec.judge.timeout * 2 if spec.judge else 0.0),
             kinds=kinds_of(spec.inspect),
-            response=spec.inspect.response,
+            reader=_reader(guard, spec.inspect),
             media=spec.inspect.media == "allow",
             dry_run=spec.dry_run,
             plain_refusal=spec.message == "text",
@@ -200,6 +201,10 @@ def _load(name: str, policy: Policy) -> Guard:
         return load_guard(policy, clock=time.perf_counter)
     except GuardError as error:
         raise SecurityError(f"LLMSecurityPolicy/{name}: {error}") from error
+
+
+def _reader(guard: Guard, inspect: Inspection) -> AnswerReader | None:
+    return AnswerReader(guard, statements=inspect.response_statements) if inspect.response else None
 
 
 def _judge_client(settings: Judge, secrets: SecretStore) -> JudgeClient:

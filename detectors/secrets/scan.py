@@ -65,14 +65,14 @@ class Secrets:
             for span in spans
         ]
 
-    def open_from(self, plain: str) -> int:
+    def open_from(self, plain: str, since: int = 0) -> int:
         """Where a secret may start that the end of `plain` has not finished: what stands before can be released.
 
         Sound for values up to `LONGEST_TOKEN` characters by shape, `LONGEST_VALUE` by name and
         `blocks.LONGEST_BLOCK` for blocks, as long as `plain` holds the text from its start, or 256 characters of
-        context before what is still held.
+        context before what is still held. `since` is the answer for a shorter `plain`.
         """
-        return self._open.start(plain)
+        return max(since, self._open.start(plain))
 
     def _find(self, plain: str, *, nested: bool) -> list[_Span]:
         data = plain.encode("utf-8", "replace")

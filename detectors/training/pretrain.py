@@ -19,18 +19,18 @@ from detectors.training.network import WINDOW, Pretrained, Size
 
 log = logging.getLogger(__name__)
 
-TOKENS = 14_000_000
-"""How many tokens of masked text the encoder reads, not quite two rounds of the corpus."""
+TOKENS = 8_000_000
+"""How many tokens of masked text the encoder reads, about one round of the corpus."""
 
 SENTENCES = 40_000
-BATCH = 96
-DISTIL = 128
+BATCH = 24
+DISTIL = 48
 """Rows of a step: blocks of masked text, sentences of the teacher."""
 
 EVERY = 4
 """One step of distillation follows so many of masked text."""
 
-RATE = 1.2e-3
+RATE = 1e-3
 CHINESE_TWICE = ("dialogue_zh", "benign_zh_medical_qa", "meeting_zh_vcsum_long_train", "ner_zh_uner_train")
 """Chinese that is not technical documentation is scarce, so a round reads it twice."""
 
@@ -45,7 +45,7 @@ def device() -> str:
 
 
 def keep_memory() -> None:
-    """Let the allocator keep what is freed: giving big tensors back and faulting them in again made a step five times slower."""
+    """Let the allocator keep what is freed: mapping big tensors afresh slows a step."""
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         for option, value in _MALLOPT.items():

@@ -23,7 +23,7 @@ _CHINESE_WORDS = 3
 
 
 def _common() -> list[str]:
-    """The 3,755 common characters of GB 2312, so that names and rare words of everyday Chinese are no unknown tokens."""
+    """The 3,755 common characters of GB 2312, so that names and rarer words are no unknown tokens."""
     rows = ((row, cell) for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF))
     return [letter for pair in rows if (letter := bytes(pair).decode("gb2312", "ignore"))]
 

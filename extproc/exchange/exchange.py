@@ -193,7 +193,7 @@ class Exchange:
                 self._advance(Event.RESPONSE_END)
             self.ending = Ending.UNREADABLE_ANSWER
         elif end:
-            self.ending = self.ending or Ending.COMPLETED
+            self.ending = self.ending or self._completed()
         return reply
 
     def response_trailers(self) -> BodyReply:
@@ -201,14 +201,24 @@ class Exchange:
         was held back until the end."""
         self._advance(Event.RESPONSE_END)
         reply = UNCHANGED if self._body is None else self._body.feed(b"", end=True)
-        self.ending = Ending.UNREADABLE_ANSWER if reply.broken else self.ending or Ending.COMPLETED
+        self.ending = Ending.UNREADABLE_ANSWER if reply.broken else self.ending or self._completed()
         return reply
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the answer passes through filters, which may take their time."""
+        decision = self._decision
+        return self._body is not None and decision is not None and decision.plan.open_filter is not None
+
+    def _completed(self) -> Ending:
+        return Ending.ANSWER_DENIED if self._body is not None and self._body.denied else Ending.COMPLETED
 
     def closed(self) -> None:
         """Envoy closed the stream: the exchange is over, whatever it waited for."""
         self._advance(Event.CLOSED)
         if self.ending is None:
-            self.ending = Ending.CLIENT_GONE
+            # a client that has read the end of a denied answer need not wait for what the destination still says
+            self.ending = self._completed() if self._body is not None and self._body.denied else Ending.CLIENT_GONE
             if self._body is not None:
                 self._body.abandon()
 

@@ -16,6 +16,9 @@ from extproc.exchange.values import (
 )
 from extproc.payload.encodings import StreamDecoder, decode_body
 from extproc.payload.errors import PayloadError
+from extproc.payload.guard_answer import DIALECTS, guard_answer
+from extproc.payload.guard_fields import Dialect
+from extproc.payload.guard_stream import GuardedStream
 from extproc.payload.stream_edit import StreamEditor, edit_json_answer
 from extproc.payload.stream_usage import StreamUsage
 from extproc.payload.usage import Usage, usage_from_json
@@ -43,6 +46,11 @@ class ResponseBody(Protocol):
 
     def feed(self, chunk: bytes, *, end: bool) -> BodyReply: ...
 
+    @property
+    def denied(self) -> bool:
+        """Whether a filter has put a refusal in place of what the destination said."""
+        ...
+
     def abandon(self) -> None:
         """No more pieces will come: account for what is there."""
 
@@ -59,6 +67,7 @@ def open_response(
     status = headers.get(":status", b"")
     if bodies is BodyMode.NONE or not (plan.count or plan.edits_body) or not status.startswith(b"2"):
         return unread
+    unreadable = (_Withheld(), BodyMode.STREAMED, HeadersReply(BodyMode.STREAMED)) if plan.fail_closed else unread
     content_type = headers.get("content-type", b"").lower()
     encoding = headers.get("content-encoding", b"").decode("latin-1").strip().lower()
     encoding = "" if encoding == "identity" else encoding
@@ -74,9 +83,9 @@ def open_response(
             mode = bodies or (BodyMode.BUFFERED if small else BodyMode.STREAMED)
             body = _WholeAnswer(plan, encoding, response_limit, streamed=mode is BodyMode.STREAMED)
         else:
-            return unread
+            return unreadable
     except PayloadError:  # an encoding that cannot be read: the client gets what the destination sent
-        return unread
+        return unreadable
     if mode is BodyMode.STREAMED and "content-length" in headers:
         remove = (*remove, "content-length")
     if encoding and plan.edits_body:
@@ -84,10 +93,26 @@ def open_response(
     return body, mode, HeadersReply(mode, plan.set_headers, remove)
 
 
+class _Withheld:
+    """An answer that nobody can look into, where nothing may pass unseen."""
+
+    events: ClassVar[bool] = False
+    usage: Usage | None = None
+    completion_bytes = 0
+    denied = True
+
+    def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
+        return _BROKEN
+
+    def abandon(self) -> None:
+        """Nothing was counted."""
+
+
 class _CountedStream:
     """An event stream that passes unchanged while its usage is read."""
 
     events: ClassVar[bool] = True
+    denied = False
     __slots__ = ("_decoder", "_usage")
 
     def __init__(self, decoder: StreamDecoder | None) -> None:
@@ -122,14 +147,17 @@ class _CountedStream:
 
 
 class _EditedStream:
-    """An event stream in which the model is renamed or the usage chunk is taken out."""
+    """An event stream in which the model is renamed, the usage chunk is taken out, or texts pass through filters."""
 
     events: ClassVar[bool] = True
-    __slots__ = ("_decoder", "_editor")
+    __slots__ = ("_decoder", "_editor", "_guarded")
 
     def __init__(self, plan: ResponsePlan, decoder: StreamDecoder | None) -> None:
         self._editor = StreamEditor(plan.model, plan.strip_usage)
         self._decoder = decoder
+        self._guarded: GuardedStream | None = None
+        if plan.open_filter is not None:
+            self._guarded = GuardedStream(plan.open_filter, refusal=plan.refusal, operation=plan.operation)
 
     @property
     def usage(self) -> Usage | None:
@@ -139,6 +167,10 @@ class _EditedStream:
     def completion_bytes(self) -> int:
         return self._editor.completion_bytes
 
+    @property
+    def denied(self) -> bool:
+        return self._guarded is not None and self._guarded.denied
+
     def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
         if self._decoder is not None:
             try:
@@ -146,6 +178,10 @@ class _EditedStream:
             except PayloadError:
                 return _BROKEN
         edited = self._editor.feed(chunk)
+        if self._guarded is not None:
+            passing = chunk if edited is None else edited
+            rest = self._editor.finish() if end else b""
+            return BodyReply(body=self._guarded.feed(passing + rest, end=end))
         if self._decoder is not None and edited is None:
             edited = chunk
         if not end:
@@ -163,7 +199,7 @@ class _WholeAnswer:
     """A JSON answer, read and edited when it is complete."""
 
     events: ClassVar[bool] = False
-    __slots__ = ("_encoding", "_held", "_limit", "_pieces", "_plan", "_streamed", "completion_bytes", "usage")
+    __slots__ = ("_encoding", "_held", "_limit", "_pieces", "_plan", "_streamed", "completion_bytes", "denied", "usage")
 
     def __init__(self, plan: ResponsePlan, encoding: str, limit: int, *, streamed: bool) -> None:
         self._plan = plan
@@ -174,6 +210,7 @@ class _WholeAnswer:
         self._held = 0
         self.usage: Usage | None = None
         self.completion_bytes = 0
+        self.denied = False
 
     def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
         pieces = self._pieces
@@ -183,7 +220,7 @@ class _WholeAnswer:
         self._held += len(chunk)
         if self._held > self._limit:  # too large to hold: it goes on as it came, uncounted
             self._pieces = None
-            if self._encoding and self._plan.edits_body:
+            if (self._encoding and self._plan.edits_body) or self._plan.fail_closed:
                 return _BROKEN
             return BodyReply(body=b"".join(pieces)) if self._plan.edits_body and len(pieces) > 1 else UNCHANGED
         if not end:
@@ -202,10 +239,19 @@ class _WholeAnswer:
         self.completion_bytes = len(body)
         if not self._plan.edits_body:
             return UNCHANGED
-        edited = edit_json_answer(body, self._plan.model)
+        edited = self._filtered(edit_json_answer(body, self._plan.model))
         if edited == raw and not self._streamed:
             return UNCHANGED
         return BodyReply(body=edited, set_headers=self._length(edited))
+
+    def _filtered(self, body: bytes) -> bytes:
+        plan = self._plan
+        if plan.open_filter is None:
+            return body
+        dialect = DIALECTS.get(plan.operation, Dialect.OTHER)
+        answer = guard_answer(body, plan.open_filter, refusal=plan.refusal, dialect=dialect)
+        self.denied = answer.denied
+        return answer.body
 
     def _length(self, body: bytes) -> HeaderList:
         return () if self._streamed else (("content-length", b"%d" % len(body)),)

@@ -8,6 +8,8 @@ from enum import Enum, auto
 import msgspec
 
 from extproc.exchange.endings import Ending
+from extproc.payload.chat import Operation
+from extproc.payload.guard_fields import OpenFilter
 
 Headers = Mapping[str, bytes]
 """Lower-case name to value; several lines of one name are joined with a comma."""
@@ -36,10 +38,17 @@ class ResponsePlan(msgspec.Struct, frozen=True):
     set_headers: HeaderList = ()
     remove_headers: tuple[str, ...] = ()
     """Lower-case names; a trailing `*` stands for every name with that prefix."""
+    open_filter: OpenFilter | None = None
+    """Makes the filter of each text of the answer; None: texts pass as they are."""
+    fail_closed: bool = False
+    """Nothing may pass that the filters have not seen."""
+    refusal: str = ""
+    """What the client reads in place of a text that a filter denied."""
+    operation: Operation = Operation.CHAT_COMPLETIONS
 
     @property
     def edits_body(self) -> bool:
-        return self.model is not None or self.strip_usage
+        return self.model is not None or self.strip_usage or self.open_filter is not None
 
 
 def names_in(headers: Headers, patterns: tuple[str, ...]) -> tuple[str, ...]:

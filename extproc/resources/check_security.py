@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from detectors.findings import CATEGORIES
 from detectors.policy import NEVER_MASKED
@@ -83,7 +83,7 @@ def _position(pattern: str, said: str) -> str:
     return f"at character {at + 1}: {pattern[at : at + 40]}" if at >= 0 else ""
 
 
-def _actions(at: Located, actions: dict[str, str], own: set[str]) -> Iterator[Problem]:
+def _actions(at: Located, actions: Mapping[str, str], own: set[str]) -> Iterator[Problem]:
     known = {*CATEGORIES, *own, "default"}
     for category, action in actions.items():
         path: Path = ("spec", "actions", category)

@@ -60,6 +60,9 @@ class Inspection(Spec, frozen=True, kw_only=True):
     """Arguments of tool calls, results of tools, and descriptions of tools."""
     response: bool = False
     """The answer, streamed or not. Such answers fail closed: without the filter they break off."""
+    response_statements: bool = False
+    """Have the classifier look at whole sentences of the answer as well, for internal business and injections: each
+    sentence is then held until it is complete."""
     media: Literal["allow", "deny"] = "allow"
     """Images, audio, files, token arrays and bodies that are no JSON: nothing here can look into them."""
 

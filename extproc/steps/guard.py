@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from detectors.answers import AnswerReader
 from detectors.findings import Finding
 from detectors.guard import Check, Guard, Verdict
 from detectors.judge import Opinion
@@ -41,7 +42,8 @@ class Watch:
     """Seconds that looking at a request may take, the judge included."""
     kinds: frozenset[Kind] = frozenset(Kind)
     """Which texts of a request it looks at."""
-    response: bool = False
+    reader: AnswerReader | None = None
+    """Looks at answers; None: they pass."""
     media: bool = True
     """Whether images and the like may pass."""
     dry_run: bool = False

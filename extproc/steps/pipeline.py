@@ -11,6 +11,7 @@ from extproc.exchange.values import Answer, Decision, ResponsePlan
 from extproc.payload.chat import Operation
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
+from extproc.steps.answers import REFUSAL, answer_filter, fails_closed
 from extproc.steps.errand import Errand
 from extproc.steps.guard import guard
 from extproc.steps.parse import parse
@@ -67,6 +68,7 @@ def _decision(request: Request) -> Decision:
     if request.endpoints:
         facts["endpoint"] = request.endpoints.partition(",")[0]
         metadata["envoy.lb"] = {DESTINATION: request.endpoints}
+    guarding = request.guarding
     restore = rule.restore_model and request.requested_model not in ("", request.target_model)
     return Decision(
         metadata=metadata,
@@ -78,5 +80,9 @@ def _decision(request: Request) -> Decision:
             strip_usage=request.strip_usage,
             set_headers=rule.response_set,
             remove_headers=rule.response_remove,
+            open_filter=None if guarding is None else answer_filter(guarding),
+            fail_closed=guarding is not None and fails_closed(guarding),
+            refusal=REFUSAL,
+            operation=request.head.operation,
         ),
     )

@@ -49,7 +49,8 @@ def transform(request: Request) -> Answer | None:
     request.set_headers += rule.set_headers
     if rule.remove_headers:
         request.remove_headers += names_in(head.headers, rule.remove_headers)
-    if (rule.restore_model or request.strip_usage) and "accept-encoding" in head.headers:
+    edits_answer = rule.restore_model or request.strip_usage or request.guarding is not None
+    if edits_answer and "accept-encoding" in head.headers:
         request.remove_headers.append("accept-encoding")  # the answer has to be read and edited
     return None
 

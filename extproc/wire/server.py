@@ -20,7 +20,8 @@ from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
 from extproc.steps.errand import Errand
 from extproc.wire.endpoints import EndpointDiscovery
-from extproc.wire.session import Service, Session
+from extproc.wire.service import Service
+from extproc.wire.session import Session
 
 log = logging.getLogger(__name__)
 

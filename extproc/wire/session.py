@@ -8,52 +8,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, ClassVar
 
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
-from extproc.exchange.values import Answer
+from extproc.exchange.values import Answer, BodyReply
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
 from extproc.steps.errand import Errand
-from extproc.steps.live import Live
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
 from extproc.steps.request import Request, RequestHead, refuse
 from extproc.steps.route import open_route
 from extproc.steps.steer import follow, misfit
-from extproc.telemetry.metrics import Metrics
 from extproc.wire import codec
 from extproc.wire.duplex import Framing, Pieces, Replies, framing
 from extproc.wire.facts import Facts, complete, flatten_claims, log_facts, note_request, refusal_facts
+from extproc.wire.service import Service
 
 log = logging.getLogger(__name__)
 
+INLINE = 4096
+"""Bytes of a guarded answer that are looked at on the event loop; more are in a thread."""
 HOLD_SLACK = 5.0
 """Seconds beyond a wait's own time limit before Envoy takes the filter for dead."""
-
-
-@dataclass(slots=True)
-class Service:
-    """What all streams share. `live` is replaced as a whole when the configuration changes."""
-
-    live: Live
-    settle: Callable[[ExchangeRecord], None]
-    """Takes the record of an exchange that is over, and completes its usage."""
-    expect: Callable[[str, int], tuple[int, int]]
-    """Prompt and completion tokens that a model makes of so many bytes of prompt; 0 is unknown."""
-    metrics: Metrics
-    clock: Callable[[], float]
-    warned: set[str] = field(default_factory=set)
-    """What has been logged once and need not be again."""
-
-    def warn_once(self, text: str) -> None:
-        if text and text not in self.warned:
-            self.warned.add(text)
-            log.warning("%s (not logged again)", text)
 
 
 class Session:
@@ -236,17 +216,33 @@ class Session:
 
     def _response_body(self, message: Any) -> Replies:
         part = message.response_body
+        chunk, end = part.body, part.end_of_stream
         now = self._service.clock()
-        reply = self._exchange.response_body(part.body, end=part.end_of_stream, now=now)
+        if self._exchange.guarded and len(chunk) > INLINE:
+            return self._beside(lambda: self._exchange.response_body(chunk, end=end, now=now), chunk, end, now)
+        return self._answer_piece(self._exchange.response_body(chunk, end=end, now=now), chunk, end, now)
+
+    def _beside(self, work: Callable[[], BodyReply], chunk: bytes, end: bool, now: float) -> Replies:
+        """Has a long piece looked at in a thread, and goes on with it after that."""
+        replies: list[BodyReply] = []
+
+        async def begin() -> None:
+            replies.append(await self._service.beside(work))
+
+        self.waiting = Errand(begin, 0.0)
+        self._next = lambda: self._answer_piece(replies[0], chunk, end, now)
+        return ()
+
+    def _answer_piece(self, reply: BodyReply, chunk: bytes, end: bool, now: float) -> Replies:
         if self._exchange.first_token == now and self._request is not None and self._request.lease is not None:
             self._request.lease.served(now)
         if self._exchange.phase is not Phase.ENDED:
-            return self._framing.answer_piece(reply, part.body, end=False, facts=self._news())
+            return self._framing.answer_piece(reply, chunk, end=False, facts=self._news())
         self.done = True
         self._settle()
         if reply.broken:
             return self._break_off()
-        return self._framing.answer_piece(reply, part.body, end=part.end_of_stream, facts=log_facts(self._record))
+        return self._framing.answer_piece(reply, chunk, end=end, facts=log_facts(self._record))
 
     def _news(self) -> Facts | None:
         """Usage is told when it is seen, so that the access log has it even of a client that leaves before the end."""

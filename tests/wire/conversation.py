@@ -31,7 +31,7 @@ from extproc.steps.live import Live
 from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
 from extproc.telemetry.metrics import Metrics
 from extproc.wire.server import Server
-from extproc.wire.session import Service
+from extproc.wire.service import Service
 
 A, B, C = "10.0.0.1:8000", "10.0.0.2:8000", "10.0.0.3:8000"
 DESTINATION = "x-gateway-destination-endpoint"

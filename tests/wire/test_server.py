@@ -33,7 +33,7 @@ from extproc.steps.live import Live
 from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
 from extproc.telemetry.metrics import Metrics
 from extproc.wire.server import SERVICE, Server
-from extproc.wire.session import Service
+from extproc.wire.service import Service
 
 CHAT = b'{"messages":[{"role":"user","content":"hi"}],"model":"theirs"}'
 

@@ -1,0 +1,141 @@
+"""A policy in front of which requests wait: workloads, the queue, and what is said to those it turns away."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from extproc.scheduling.claims import Claim, Short
+from extproc.scheduling.fair import Entry, FairQueue, FlowKey, Order, QueueFull
+from extproc.scheduling.job import Job, Reserve, Unit
+from extproc.scheduling.labels import Match, clip, compile_match
+from extproc.scheduling.outcome import Kind, Reason, Refused, Tally
+from extproc.scheduling.policy import AverageLatencyScheduling, ConcurrencyScheduling, QuotaScheduling, Workload
+
+if TYPE_CHECKING:
+    from extproc.scheduling.place import Waiting
+
+Scheduling = QuotaScheduling | ConcurrencyScheduling | AverageLatencyScheduling
+HIGHEST = 1000.0
+LOWEST = 0.001
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """How one request counts in one line."""
+
+    flow: FlowKey
+    priority: float
+    cost: float
+    timeout: float
+    estimated: bool
+    """Whether the cost is an estimate of tokens, which real usage corrects."""
+
+
+class Line:
+    """What quota, slots and adaptive share. `local` lines decide by themselves; the others claim from the store."""
+
+    kind: Kind
+    local = False
+
+    def __init__(self, policy: Scheduling, unit: Unit, reserve: Reserve, order: Order | None) -> None:
+        self.policy = policy
+        self.match = compile_match(policy.match)
+        self.tally = Tally()
+        scheduler = policy.scheduler
+        self.queue: FairQueue[Waiting] = FairQueue(scheduler.max_size, scheduler.max_per_flow)
+        self.blocked_until = -math.inf
+        """The head was refused and cannot be granted before, unless something is given back."""
+        self.ready = (-math.inf, 0.0)
+        """When the head that was refused last could be granted, and its cost."""
+        self.asking: Entry[Waiting] | None = None
+        """The head whose claims a remote store is deciding on."""
+        self._unit: Unit = unit
+        self._reserve: Reserve = reserve
+        self.order = order if scheduler.ordering == "shortest" else None
+        self._workloads: list[tuple[Match, Workload]] = [
+            (compile_match(workload.match), workload) for workload in scheduler.workloads
+        ]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.policy.name} {self.queue!r}>"
+
+    def claim(self, job: Job) -> Claim:
+        """What the job needs from the store. Not asked of a local line."""
+        raise NotImplementedError
+
+    def rate(self, now: float) -> float:
+        """Cost served in a second, as far as it is known; 0: unknown."""
+        raise NotImplementedError
+
+    def standing(self, job: Job) -> Standing:
+        scheduler, labels = self.policy.scheduler, job.labels
+        workload = scheduler.default
+        for match, candidate in self._workloads:
+            if match(labels):
+                workload = candidate
+                break
+        priority = workload.priority
+        if scheduler.priority_label_key:
+            priority = _priority(labels.get(scheduler.priority_label_key), priority)
+        fairness = clip(labels.get(scheduler.fairness_label_key, "")) if scheduler.fairness_label_key else ""
+        cost = workload.tokens if workload.tokens is not None else job.cost(self._unit, self._reserve)
+        estimated = workload.tokens is None and self._unit == "tokens"
+        return Standing((workload.name, fairness), priority, cost, workload.queue_timeout, estimated)
+
+    def join(self, place: Waiting, standing: Standing, now: float) -> Entry[Waiting]:
+        """The place's entry. Raises QueueFull."""
+        key = self.order.key(place.ticket.job, now) if self.order is not None else 0.0
+        return self.queue.push(place, standing.flow, standing.priority, standing.cost, now + standing.timeout, key)
+
+    def refusal(self, reason: Reason, standing: Standing, now: float) -> Refused:
+        """For a request that is not, or no longer, in the queue."""
+        number, _ = self.queue.ahead(standing.flow, standing.priority)
+        wait = self.expected_wait(standing, now)
+        endless = reason == "too_large"
+        return Refused(
+            policy=self.policy.name,
+            kind=self.kind,
+            reason=reason,
+            status=self.policy.denied_status,
+            retry_after=None if endless else wait,
+            position=None if endless else number + 1,
+            expected_wait=None if endless else wait,
+        )
+
+    def expected_wait(self, standing: Standing, now: float) -> float | None:
+        """Seconds until a newcomer would be served, at the present rate."""
+        rate = self.rate(now)
+        if rate <= 0:
+            return None
+        _, before = self.queue.ahead(standing.flow, standing.priority)
+        return (before + standing.cost) / rate
+
+    def hold(self, short: Short, cost: float, until: float) -> None:
+        """The head, of this cost, was refused: nobody is asked for before `until`, or before something comes back."""
+        self.ready = (short.at, cost)
+        self.blocked_until = min(short.at, until)
+
+    def next_event(self) -> float:
+        """When something happens here by itself; infinity while nobody waits."""
+        if not self.queue.waiting:
+            return math.inf
+        deadline = self.queue.next_deadline()
+        return deadline if self.asking is not None else min(deadline, self.blocked_until)
+
+
+def _priority(text: str | None, otherwise: float) -> float:
+    """A priority out of a label, rounded so that few different ones exist."""
+    if text is None:
+        return otherwise
+    try:
+        value = float(text)
+    except ValueError:
+        return otherwise
+    if not LOWEST <= value <= HIGHEST:
+        return otherwise
+    return float(f"{value:.2g}")
+
+
+__all__ = ["Line", "QueueFull", "Scheduling", "Standing"]

@@ -1,0 +1,84 @@
+"""What happens to the texts of an answer: security policies look at them, then masked values are put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from detectors.findings import Finding
+from detectors.masking import Restorer
+from detectors.stream import StreamGuard
+from extproc.payload.guard_fields import Channel, OpenFilter
+from extproc.steps.guard import Guarding, Watch
+
+REFUSAL = "\n\n[This answer was ended by a security policy.]"
+"""What the client reads where an answer is denied."""
+
+
+def answer_filter(state: Guarding) -> OpenFilter | None:
+    """Makes the filters of one answer; None where nothing has to look at it."""
+    looking = [watch for watch in state.watches if watch.reader is not None]
+    vault = state.vault if any(watch.restore for watch in state.watches) else None
+    if not looking and not vault:
+        return None
+
+    def open_filter(channel: Channel, /) -> _Filter:
+        # what the API repeats of the client's own request was looked at with the request
+        guards = [] if channel.kind == "echo" else [(watch, _guard(watch)) for watch in looking]
+        restorer = Restorer(vault, in_json=channel.kind == "arguments") if vault else None
+        return _Filter(guards, restorer, state)
+
+    return open_filter
+
+
+def fails_closed(state: Guarding) -> bool:
+    """Whether an answer that cannot be looked into must not pass."""
+    return any(watch.reader is not None and not watch.dry_run for watch in state.watches)
+
+
+class _Piece(msgspec.Struct, frozen=True, gc=False):
+    text: str
+    denied: bool
+
+
+class _Filter:
+    """One text: every policy in turn, then the placeholders."""
+
+    __slots__ = ("_guards", "_restorer", "_state")
+
+    def __init__(self, guards: Sequence[tuple[Watch, StreamGuard]], restorer: Restorer | None, state: Guarding) -> None:
+        self._guards = guards
+        self._restorer = restorer
+        self._state = state
+
+    def __repr__(self) -> str:
+        return f"<_Filter of {len(self._guards)} policies>"
+
+    def feed(self, text: str, *, end: bool) -> _Piece:
+        denied = False
+        for watch, guard in self._guards:
+            released = guard.feed(text, end=end or denied)
+            _count(self._state, watch, released.findings)
+            if released.denied and not denied:
+                self._state.denied_by = f"{watch.name}/{_denied_category(watch, released.findings)}"
+            text, denied = released.text, denied or released.denied
+        if self._restorer is not None:
+            text = self._restorer.feed(text, end=end or denied)
+        return _Piece(text, denied)
+
+
+def _guard(watch: Watch) -> StreamGuard:
+    if watch.reader is None:
+        raise AssertionError("only policies that look at answers have guards")
+    return watch.reader.open((lambda _: "report") if watch.dry_run else None)
+
+
+def _count(state: Guarding, watch: Watch, findings: Iterable[Finding]) -> None:
+    for found in findings:
+        state.seen[watch.name, found.category, watch.guard.policy.action(found.category), "response"] += 1
+
+
+def _denied_category(watch: Watch, findings: Sequence[Finding]) -> str:
+    denied = [each.category for each in findings if watch.guard.policy.action(each.category) == "deny"]
+    return denied[0] if denied else "UNCHECKED"

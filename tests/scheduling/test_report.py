@@ -1,0 +1,145 @@
+"""Live state and explanations, which change nothing; and what the check finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from extproc.scheduling.check import problems
+from extproc.scheduling.flow import Flow
+from extproc.scheduling.labels import Condition
+from extproc.scheduling.place import Admitted, Waiting
+from extproc.scheduling.policy import (
+    AverageLatencyScheduling,
+    Caching,
+    ConcurrencyLimiting,
+    ConcurrencyScheduling,
+    Criterion,
+    LoadRamping,
+    Policies,
+    Policy,
+    QuotaScheduling,
+    RampStep,
+    RateLimiting,
+    Scheduler,
+    Workload,
+)
+from extproc.scheduling.report import explain, state
+from tests.scheduling.build import admitted, job, tiers
+
+ALL = Policies(
+    ramps=(LoadRamping(name="ramp", steps=(RampStep(100, 0),)),),
+    rates=(RateLimiting(name="rate", unit="tokens", limit_by_label_key="user", bucket_capacity=100, fill_amount=1),),
+    concurrency=(ConcurrencyLimiting(name="limit", max_concurrency=3),),
+    caches=(Caching(name="cache", match=(Condition("route", "equals", ("x",)),)),),
+    adaptive=(AverageLatencyScheduling(name="adaptive"),),
+    quotas=(QuotaScheduling(name="quota", bucket_capacity=2, fill_amount=0.5, scheduler=tiers()),),
+    slots=(ConcurrencyScheduling(name="slots", max_concurrency=2, scheduler=tiers()),),
+)
+
+
+def test_state_of_everything() -> None:
+    flow = Flow(ALL, 0)
+    for user in "aab":
+        flow.enter(job(30, user=user, tier="gold"), 0)
+    rows = {row.name: row for row in state(flow, 0)}
+    assert list(rows) == ["ramp", "rate", "limit", "cache", "adaptive", "quota", "slots"]
+    assert (rows["ramp"].percentage, rows["ramp"].step) == (100, 0)
+    assert [(level.key, level.left) for level in rows["rate"].levels] == [("a", 40), ("b", 70)]
+    assert rows["limit"].levels[0].left == 0
+    assert (rows["adaptive"].multiplier, rows["adaptive"].waiting) == (2.0, 0)
+    assert (rows["quota"].waiting, rows["quota"].levels[0].left) == (1, 0)
+    assert (rows["quota"].flows[0].workload, rows["quota"].flows[0].waiting) == ("gold", 1)
+    assert rows["quota"].counts == {"passed": 2, "queued": 1}
+    msgspec.json.encode(list(rows.values()))
+
+
+def test_why_a_request_would_pass_or_wait() -> None:
+    flow = Flow(ALL, 0)
+    for _ in range(2):
+        admitted(flow.enter(job(30, user="a"), 0))
+    before = msgspec.json.encode(state(flow, 1))
+    says = {row.policy: row for row in explain(flow, job(50, user="a", tier="gold"), 1)}
+    assert msgspec.json.encode(state(flow, 1)) == before
+    wanted = ["pass", "refuse", "pass", "not matched", "pass", "wait", "wait"]
+    assert [row.says for row in says.values()] == wanted
+    assert says["rate"].seconds == pytest.approx(9)
+    assert says["quota"].position == 1
+    assert says["quota"].seconds == pytest.approx(1)
+    assert (says["quota"].workload, says["quota"].priority) == ("gold", 3)
+    assert says["slots"].cost == 50
+
+
+def test_explanations_come_true() -> None:
+    """Over a random life of one quota: who is told `pass` passes, who is told `wait` waits."""
+    flow = Flow(Policies(quotas=ALL.quotas), 0)
+    now = 0.0
+    for i in range(300):
+        now += (i * 7 % 11) / 4
+        flow.tick(now)
+        asked = job(tier="gold")
+        (row,) = explain(flow, asked, now)
+        outcome = flow.enter(asked, now)
+        assert isinstance(outcome, Admitted if row.says == "pass" else Waiting)
+        if isinstance(outcome, Waiting) and i % 3 == 0:
+            outcome.leave()
+
+
+def test_good_policies_have_no_problems() -> None:
+    assert problems(ALL, frozenset({"user", "route", "tier", "tenant"})) == []
+
+
+SLOTS: dict[str, Any] = {"name": "s", "max_concurrency": 1}
+RAMP: dict[str, Any] = {"name": "r", "steps": (RampStep(1, 0),)}
+
+
+@pytest.mark.parametrize(
+    ("policy", "field"),
+    [
+        (RateLimiting(name="r", bucket_capacity=0, fill_amount=1), "bucket_capacity"),
+        (RateLimiting(name="r", bucket_capacity=1, fill_amount=-1), "fill_amount"),
+        (RateLimiting(name="r", bucket_capacity=1, fill_amount=0), "fill_amount"),
+        (RateLimiting(name="r", bucket_capacity=1, fill_amount=1, interval=float("nan")), "interval"),
+        (RateLimiting(name="r", bucket_capacity=1, fill_amount=1, limit_by_label_key="usr"), "limit_by_label_key"),
+        (
+            RateLimiting(name="r", bucket_capacity=1, fill_amount=1, match=(Condition("user", "regex", ("(",)),)),
+            "match",
+        ),
+        (ConcurrencyLimiting(name="c", max_concurrency=0), "max_concurrency"),
+        (ConcurrencyScheduling(**SLOTS, scheduler=Scheduler(max_size=0)), "scheduler.max_size"),
+        (
+            ConcurrencyScheduling(**SLOTS, scheduler=Scheduler(default=Workload(priority=0))),
+            "scheduler.workloads.default.priority",
+        ),
+        (ConcurrencyScheduling(**SLOTS, scheduler=Scheduler(workloads=(Workload(),))), "scheduler.workloads"),
+        (AverageLatencyScheduling(name="a", long_term=10), "long_term"),
+        (LoadRamping(name="r", steps=()), "steps"),
+        (LoadRamping(name="r", steps=(RampStep(101, 1),)), "steps[0].target_accept_percentage"),
+        (LoadRamping(**RAMP, forward=Criterion(latency=5), reset=Criterion(latency=4)), "forward"),
+        (LoadRamping(**RAMP, forward=Criterion()), "forward"),
+        (Caching(name="c", ttl=0), "ttl"),
+        (
+            Caching(name="c", match=(Condition("user", "equals", ("a",)), Condition("user", "equals", ("b",)))),
+            "match",
+        ),
+    ],
+)
+def test_what_is_wrong_is_found(policy: Policy, field: str) -> None:
+    groups: dict[type[Policy], str] = {
+        RateLimiting: "rates",
+        ConcurrencyLimiting: "concurrency",
+        ConcurrencyScheduling: "slots",
+        AverageLatencyScheduling: "adaptive",
+        LoadRamping: "ramps",
+        Caching: "caches",
+    }
+    fields: dict[str, Any] = {groups[type(policy)]: (policy,)}
+    found = problems(Policies(**fields), frozenset({"user", "tenant"}))
+    assert [problem.field for problem in found] == [field]
+
+
+def test_names_are_unique() -> None:
+    policies = Policies(caches=(Caching(name="x"),), concurrency=(ConcurrencyLimiting(name="x", max_concurrency=1),))
+    assert [problem.policy for problem in problems(policies)] == ["x"]
