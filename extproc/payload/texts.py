@@ -1,4 +1,4 @@
-"""The texts inside a request: where each stands, who speaks, and how to write it back with all other bytes unchanged."""
+"""The texts inside a request: where each stands, who speaks, and how to write it back with nothing else changed."""
 
 from __future__ import annotations
 

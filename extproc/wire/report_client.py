@@ -96,6 +96,7 @@ class ReportClient:
             labels=dict(registration.labels),
             instance=registration.instance,
         )
+        await self._in_time(self._call.wait_for_connection())
         await self._send(AgentMessage(register=message))
         answer = await self._in_time(self._call.read())
         if answer is grpc.aio.EOF or not answer.HasField("registered"):

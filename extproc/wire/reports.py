@@ -125,6 +125,7 @@ class ReportServer:
             self._log_once(peer)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not the gateway's")
         self._refused.pop(peer, None)
+        await context.send_initial_metadata(())  # agents wait for it: a refusal must not cross their first message
         task = asyncio.current_task()
         reasons: list[str] = []
 

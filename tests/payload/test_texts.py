@@ -91,7 +91,8 @@ def test_too_many_texts_are_refused() -> None:
 
 
 def test_only_the_named_text_changes() -> None:
-    body = b'{ "messages": [ {"role":"user", "content" : "a\\u0041", "n": 1.50e2}, {"content": ["x", {"text":"y"}]} ], "z":1 }'
+    body = b'{ "messages": [ {"role":"user", "content" : "a\\u0041", "n": 1.50e2},'
+    body += b' {"content": ["x", {"text":"y"}]} ], "z":1 }'
     changed = with_texts(
         Document.parse(body), {("messages", 0, "content"): "new", ("messages", 1, "content", 1, "text"): "ü"}
     )
