@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup run test lint type bench bench-pool bench-scrape proto render clean
+.PHONY: help setup redis run test lint type bench bench-pool bench-scrape bench-detectors bench-flow proto render clean
 
 help:            ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,12 @@ $(STAMP): pyproject.toml requirements.lock
 	@echo "Installing the tested versions into $(VENV) (about half a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock --no-deps
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory redis || echo "Without redis-server the tests of shared state are skipped." >&2
 	@touch $(STAMP)
+
+redis:           ## Install Debian's redis-server, which tests of shared state use (as root)
+	@test "$$(id -u)" = 0 || { echo "redis-server is not installed: run 'make redis' as root" >&2; exit 1; }
+	@apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends redis-server >/dev/null
 
 run: setup       ## Start the quickstart gateway on http://127.0.0.1:10000 and send it a few requests
 	@$(BIN)/python -m bench.quickstart
@@ -44,6 +49,12 @@ bench-pool: setup    ## Compare the pool policies with other products' rules, on
 
 bench-scrape: setup ## Measure what reading the metrics of 100 endpoints costs
 	@$(BIN)/python -m bench.scrape
+
+bench-detectors: setup ## Detection rates and cost, beside Presidio's defaults and detect-secrets
+	@$(BIN)/python -m bench.detectors
+
+bench-flow: setup    ## Flow control under load, shortest job first, and what a decision costs
+	@$(BIN)/python -m bench.flow
 
 render: setup    ## Write the Envoy examples in envoy/ and the generated reference in docs/
 	@$(BIN)/python -m extproc.render.examples envoy

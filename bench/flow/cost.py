@@ -87,7 +87,7 @@ def through_all() -> float:
             raise AssertionError(f"there is room for everybody, but {outcome}")
         held.append(outcome.ticket)
         if len(held) > 50:
-            ticket, end = held.pop(0), End(usage=Used(480, 310), latency=3.0, ttft=0.2)
+            ticket, end = held.pop(0), End(usage=Used(480, 310), latency=3.0, ttft=0.2, completed=True)
             began = time.thread_time_ns()
             ticket.settle(now, end)
             times.append((took + time.thread_time_ns() - began) / 1000)
@@ -124,7 +124,7 @@ def crowd() -> tuple[float, float, float, float]:
     waiting = [place for place in places if isinstance(place, Waiting)]
     for _ in range(500):
         began = time.thread_time_ns()
-        current.settle(21.0, End(usage=Used(100, 100), latency=1.0))
+        current.settle(21.0, End(usage=Used(100, 100), latency=1.0, completed=True))
         admit.append((time.thread_time_ns() - began) / 1000)
         place = next(place for place in waiting if isinstance(place.result, Admitted))
         waiting.remove(place)

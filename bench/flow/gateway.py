@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 import msgspec
@@ -65,7 +65,6 @@ class Gateway:
         engines: int,
         *,
         orders: Mapping[str, Order] | None = None,
-        ended: Callable[[Fate], None] | None = None,
     ) -> None:
         self._flow = Flow(policies, 0.0, orders=orders)
         self._engines = [Engine(profile) for _ in range(engines)]
@@ -78,7 +77,6 @@ class Gateway:
         self._live: dict[str, tuple[Fate, Ticket]] = {}
         self._ready: list[tuple[Fate, Waiting]] = []
         self._tick_at = math.inf
-        self._ended = ended
         self._dirty: set[int] = set()
         self.fates: list[Fate] = []
 
@@ -165,9 +163,7 @@ class Gateway:
             raise AssertionError("an answer that is finished has begun")
         fate.finished = now
         usage = Used(call.prompt_tokens, call.output_tokens)
-        ticket.settle(now, End(usage=usage, latency=now - admitted, ttft=first - admitted))
-        if self._ended is not None:
-            self._ended(fate)
+        ticket.settle(now, End(usage=usage, latency=now - admitted, ttft=first - admitted, completed=True))
 
     def _plan(self, now: float) -> None:
         for engine in self._dirty:

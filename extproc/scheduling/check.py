@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 import msgspec
 
-from extproc.scheduling.labels import BadCondition, Condition, compile_match
+from extproc.scheduling.labels import AnyOf, BadCondition, Condition, compile_match
 from extproc.scheduling.line import HIGHEST, LOWEST
 from extproc.scheduling.policy import (
     AverageLatencyScheduling,
     Caching,
     ConcurrencyLimiting,
     ConcurrencyScheduling,
+    Conditions,
     Criterion,
     LoadRamping,
     Policies,
@@ -134,9 +135,17 @@ def _above_zero(policy: Policy, *fields: str) -> Iterator[tuple[str, str]]:
             yield field, "must be above zero"
 
 
-def _conditions(
-    where: str, conditions: tuple[Condition, ...], known: frozenset[str] | None
-) -> Iterator[tuple[str, str]]:
+def _conditions(where: str, conditions: Conditions, known: frozenset[str] | None) -> Iterator[tuple[str, str]]:
+    for each in conditions:
+        if isinstance(each, AnyOf):
+            for alternative in each.alternatives:
+                yield from _conditions(where, alternative, known)
+            if not each.alternatives:
+                yield where, "no alternative: the policy matches nothing"
+    yield from _plain([each for each in conditions if isinstance(each, Condition)], where, known)
+
+
+def _plain(conditions: list[Condition], where: str, known: frozenset[str] | None) -> Iterator[tuple[str, str]]:
     for condition in conditions:
         yield from _label(where, condition.key, known)
         try:

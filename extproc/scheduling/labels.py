@@ -27,6 +27,12 @@ class Condition(msgspec.Struct, frozen=True):
     """One for `equals`, `prefix` and `regex` (whole value, re2), any number for `in` and `notIn`, none for the rest."""
 
 
+class AnyOf(msgspec.Struct, frozen=True):
+    """Holds where all conditions of at least one alternative do."""
+
+    alternatives: tuple[tuple[Condition, ...], ...]
+
+
 class BadCondition(ValueError):
     """A condition that cannot be compiled; the message says why."""
 
@@ -46,14 +52,19 @@ def everything(_labels: Labels) -> bool:
     return True
 
 
-def compile_match(conditions: Iterable[Condition]) -> Match:
+def compile_match(conditions: Iterable[Condition | AnyOf]) -> Match:
     """All conditions together. Raises BadCondition."""
-    tests = tuple(_compile(condition) for condition in conditions)
+    tests = tuple(_any(each) if isinstance(each, AnyOf) else _compile(each) for each in conditions)
     if not tests:
         return everything
     if len(tests) == 1:
         return tests[0]
     return lambda labels: all(test(labels) for test in tests)
+
+
+def _any(choice: AnyOf) -> Match:
+    matches = tuple(compile_match(conditions) for conditions in choice.alternatives)
+    return lambda labels: any(match(labels) for match in matches)
 
 
 def _compile(condition: Condition) -> Match:

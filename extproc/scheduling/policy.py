@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 
 from extproc.scheduling.job import Reserve, Unit
-from extproc.scheduling.labels import Condition
+from extproc.scheduling.labels import AnyOf, Condition
 
-Conditions = tuple[Condition, ...]
+Conditions = tuple[Condition | AnyOf, ...]
 Ordering = Literal["fifo", "shortest"]
 Signal = Literal["latency", "ttft", "saturation"]
 

@@ -87,6 +87,16 @@ class TestOrder:
         assert oracle.mean < 0.8 * first.mean
         assert oracle.throughput == pytest.approx(first.throughput)
 
+    def test_the_guarded_order_learns_from_answers_and_reorders(self) -> None:
+        (stream,) = ssjf.streams(pairs(), 1)
+        timed = [
+            Call(arrival=4.0 * number, prompt_tokens=9, output_tokens=call.output_tokens)
+            for number, call in enumerate(stream.calls * 3)
+        ]
+        first, ours = ssjf.play(timed, "fcfs", 1), ssjf.play(timed, "oracle, our guard", 1)
+        assert ours.mean < first.mean
+        assert ours.throughput == pytest.approx(first.throughput, rel=0.02)
+
     def test_what_is_played_was_not_learned_from(self) -> None:
         streams = ssjf.streams(pairs())
         assert sum(len(stream.calls) for stream in streams) == len(pairs())
