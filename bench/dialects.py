@@ -45,7 +45,10 @@ def chat_json(reply: Reply) -> bytes:
         "object": "chat.completion",
         "created": reply.created,
         "model": reply.model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}],
+        "choices": [
+            {"index": index, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
+            for index in range(reply.choices)
+        ],
         "usage": reply.chat_usage(),
         "system_fingerprint": None,
     }
@@ -74,7 +77,10 @@ def completion_json(reply: Reply) -> bytes:
         "object": "text_completion",
         "created": reply.created,
         "model": reply.model,
-        "choices": [{"index": 0, "text": reply.text, "logprobs": None, "finish_reason": reply.finish_reason}],
+        "choices": [
+            {"index": index, "text": reply.text, "logprobs": None, "finish_reason": reply.finish_reason}
+            for index in range(reply.choices)
+        ],
         "usage": reply.chat_usage(),
     }
     return _without_usage(value, reply)
@@ -90,7 +96,11 @@ def completion_events(reply: Reply) -> list[bytes]:
 def _chunks(reply: Reply, kind: str, name: str, choices: list[dict[str, Any]]) -> list[bytes]:
     head: dict[str, Any] = {"id": name, "object": kind, "created": reply.created, "model": reply.model}
     tail = {"usage": None} if reply.include_usage and reply.quirks.usage_null else {}
-    events = [_data({**head, "choices": [choice], **tail}) for choice in choices]
+    events = [
+        _data({**head, "choices": [{**choice, "index": index}], **tail})
+        for choice in choices
+        for index in range(reply.choices)
+    ]
     if reply.include_usage:
         events.append(_data({**head, "choices": [], "usage": reply.chat_usage()}))
     return [*events, DONE]

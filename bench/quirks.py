@@ -32,7 +32,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     content events, `big-line` the bytes of one more content event in the middle of a stream. `cached` and `reasoning`
     are tokens; reasoning tokens are generated, shown as `reasoning_content` and counted as completion. `usage-null`
     puts `"usage": null` into the other chunks of a stream that ends with usage, as OpenAI does. `split` writes 1 to 7
-    bytes at a time. `server-header` adds headers that a gateway should remove. `status` answers with an error.
+    bytes at a time. `server-header` adds headers that a gateway should remove. `status` answers with an error. `echo`
+    answers with the last user's text, or calls a tool with it, in content events of so many characters.
     """
 
     crlf: bool = False
@@ -54,6 +55,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     events: int = 0
     cached: int = 0
     reasoning: int = 0
+    echo: int = 0
 
     @property
     def encoding(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,8 @@ class Reply:
     serial: int = 1
     tool: str | None = None
     thoughts: list[str] = field(default_factory=list)
+    choices: int = 1
+    """How many times chat and text completions say it."""
 
     @property
     def text(self) -> str:
@@ -48,6 +51,9 @@ def compose(value: dict[str, Any], prompt: str, organisation: str, quirks: Quirk
     """The reply to a request object. Raises ValueError for fields of the wrong type."""
     model = value["model"]
     pieces = answers.tokenize(f"我是来自{organisation}的大规模语言模型，我叫{model}。")
+    said = said_last(value) if quirks.echo else ""
+    if quirks.echo:
+        pieces = cut(said, quirks.echo)
     if quirks.events:
         pieces = [pieces[index % len(pieces)] for index in range(quirks.events)]
     limit = next(
@@ -70,12 +76,41 @@ def compose(value: dict[str, Any], prompt: str, organisation: str, quirks: Quirk
         quirks=quirks,
         serial=serial,
         thoughts=answers.answer_pieces(quirks.reasoning, 1),
+        choices=_choices(value),
     )
     tools = value.get("tools")
     if tools and "tool" in prompt and value.get("tool_choice") != "none" and "messages" in value:
         reply.tool, reply.finish_reason = str(tools[0]["function"]["name"]), "tool_calls"
         reply.pieces = answers.tokenize(answers.tool_arguments(tools[0]))
+        if quirks.echo:
+            reply.pieces = cut(json.dumps({"text": said}), quirks.echo)
     if quirks.big_line:
         middle = len(reply.pieces) // 2
         reply.pieces = [*reply.pieces[:middle], "x" * quirks.big_line, *reply.pieces[middle:]]
     return reply
+
+
+def said_last(value: dict[str, Any]) -> str:
+    """The text of the last user message, or the prompt. Raises ValueError for what is no text."""
+    for key in ("messages", "input", "prompt"):
+        found = value.get(key)
+        if isinstance(found, str):
+            return found
+        if isinstance(found, list):
+            spoken = [each["content"] for each in found if isinstance(each, dict) and each.get("role") == "user"]
+            return answers.content_text(spoken[-1]) if spoken else ""
+    return ""
+
+
+def cut(text: str, size: int) -> list[str]:
+    """Pieces of so many characters."""
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _choices(value: dict[str, Any]) -> int:
+    count = value.get("n")
+    if count is None:
+        return 1
+    if type(count) is not int or not 1 <= count <= 128:
+        raise ValueError("n must be between 1 and 128")
+    return count

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from detectors.findings import Finding
 from detectors.guard import Guard
-from detectors.policy import NEVER_MASKED
+from detectors.policy import NEVER_MASKED, FailureMode
 from detectors.stream import Action, StreamGuard, on_plain
 from detectors.text import Text
 
@@ -32,40 +33,71 @@ class AnswerReader:
             guard.patterns is not None or self._reads_names or (statements and guard.classifier is not None)
         )
         for text in _WARM_UP:  # patterns are compiled when they are first used
-            self.open(lambda _: "report").feed(text, end=True)
+            self.open(watch_only=True).feed(text, end=True)
 
-    def open(self, action: Callable[[Finding], Action] | None = None) -> StreamGuard:
-        """The guard of one text. `action` replaces what the policy says."""
+    def open(self, *, watch_only: bool = False, failed: Callable[[str], None] | None = None) -> StreamGuard:
+        """The guard of one text. `watch_only`: findings are reported and everything passes. `failed` hears the name of
+        each detector that fails."""
         policy = self._guard.policy
+        tell = failed or _nobody
+
+        def action(found: Finding) -> Action:
+            return "report" if watch_only else policy.action(found.category)
+
         return StreamGuard(
-            self._values,
+            partial(self._values, tell),
             self._open_from,
-            action=action or (lambda found: policy.action(found.category)),
-            sentences=self._sentence if self.reads_sentences else None,
-            overlong="deny" if policy.budget.exceeded == "deny" else "report",
+            action=action,
+            sentences=partial(self._sentence, tell) if self.reads_sentences else None,
+            overlong="report" if watch_only or policy.budget.exceeded == "report" else "deny",
         )
 
-    def _values(self, text: str) -> list[Finding]:
+    def _values(self, failed: Callable[[str], None], text: str) -> list[Finding]:
         seen = Text(text)
         found: list[Finding] = []
         for detector, mode in self._guard.detectors:
-            try:
-                found += detector.find(seen)
-            except Exception:
-                log.exception("detector %s failed on an answer", detector.name)
-                if mode == "closed":
-                    found.append(Finding(0, len(text), "UNCHECKED", 1.0, detector.name))
+            found += self._isolated(detector.name, mode, partial(detector.find, seen), len(text), failed)
         return [each for each in found if self._guard.counts(each, text)]
 
-    def _sentence(self, text: str) -> list[Finding]:
+    def _sentence(self, failed: Callable[[str], None], text: str) -> list[Finding]:
         seen = Text(text)
         found: list[Finding] = []
-        if self._guard.patterns is not None:
-            found += [each for each in self._guard.patterns.find(seen) if each.category != "ALLOW_PATTERN"]
-        if self._guard.classifier is not None and (self._reads_names or self._statements):
-            check = self._guard.classify(seen)
-            found += [each for each in check if self._statements or each.category not in NEVER_MASKED]
+        patterns, classifier = self._guard.patterns, self._guard.classifier
+        if patterns is not None:
+            matched = self._isolated("patterns", "closed", lambda: patterns.find(seen), len(text), failed)
+            found += [each for each in matched if each.category != "ALLOW_PATTERN"]
+        if classifier is not None and (self._reads_names or self._statements):
+            switch = self._guard.policy.classifier
+            predicted = self._isolated(
+                "classifier",
+                switch.failure_mode,
+                lambda: classifier.predict(seen, thresholds=switch.thresholds).findings,
+                len(text),
+                failed,
+            )
+            kept = (*NEVER_MASKED - {"UNCHECKED"},) if not self._statements else ()
+            found += [each for each in predicted if each.category not in kept]
         return [each for each in found if self._guard.counts(each, text)]
+
+    def _isolated(
+        self,
+        name: str,
+        mode: FailureMode,
+        find: Callable[[], list[Finding]],
+        size: int,
+        failed: Callable[[str], None],
+    ) -> list[Finding]:
+        """A detector's fault is what the policy says about it, and nothing more."""
+        try:
+            return find()
+        except Exception:
+            log.exception("detector %s failed on an answer", name)
+            failed(name)
+            return [Finding(0, size, "UNCHECKED", 1.0, name)] if mode == "closed" else []
+
+
+def _nobody(_name: str) -> None:
+    """Nobody wants to hear of failures."""
 
 
 def _all_closed(text: str, _since: int) -> int:

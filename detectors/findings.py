@@ -18,7 +18,7 @@ CATEGORIES: Mapping[str, str] = {
     "ADDRESS": "postal address",
     "EMAIL": "e-mail address",
     "PHONE": "telephone number",
-    "ID_CARD": "national identity number, such as the Chinese resident identity number or the US social security number",
+    "ID_CARD": "national identity number, such as the Chinese resident one or the US social security number",
     "PASSPORT": "passport or travel permit number",
     "DRIVER_LICENSE": "driving licence number",
     "TAX_ID": "tax number of a person or a company",

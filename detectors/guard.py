@@ -190,13 +190,6 @@ class Guard:
     def _over_budget(self) -> FailureMode:
         return "closed" if self.policy.budget.exceeded == "deny" else "open"
 
-    def classify(self, text: Text) -> list[Finding]:
-        """What the classifier alone finds, or UNCHECKED where it fails and the policy is closed."""
-        run = _Run(None, None)
-        if self.classifier is not None:
-            self._classify(run, self.classifier, text)
-        return run.findings
-
     def counts(self, found: Finding, text: str) -> bool:
         """Whether a finding is one that the policy wants to hear of."""
         if found.score < self.policy.minimum_score and found.detector.startswith("patterns"):
@@ -240,6 +233,8 @@ class Guard:
             run.exceeded("classifier", switch.failure_mode, 0, size)
             return {}, {}
         run.findings += prediction.findings
+        if not prediction.complete:
+            run.exceeded("classifier", self._over_budget, 0, size)
         return prediction.scores, prediction.thresholds
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from detectors.findings import Detector
 from detectors.guard import Guard
-from detectors.policy import FailureMode, Policy
+from detectors.policy import ClassifierSwitch, FailureMode, Policy
 
 if TYPE_CHECKING:
     from detectors.classifier import Classifier
@@ -35,12 +35,13 @@ def load_guard(policy: Policy, *, clock: Callable[[], float] | None = None) -> G
             from detectors.recognisers.engine import Pattern, Recognisers
 
             own = [
-                Pattern(each.name, each.category, each.pattern, each.score, each.context) for each in policy.recognisers
+                Pattern(each.name, each.category, each.pattern, each.score, each.context, each.longest)
+                for each in policy.recognisers
             ]
             found = Recognisers(None if policy.patterns.enabled else (), extra=own)
             detectors.append((found, policy.patterns.failure_mode))
         patterns = _patterns(policy)
-        classifier = _classifier(policy.classifier.model or MODEL) if policy.classifier.enabled else None
+        classifier = _classifier(policy.classifier) if policy.classifier.enabled else None
     except ImportError as error:
         raise GuardError(f"{error}: install `envoy-sluice[detect]`") from error
     except ValueError as error:
@@ -59,9 +60,13 @@ def _patterns(policy: Policy) -> PatternSet | None:
     )
 
 
+def _classifier(switch: ClassifierSwitch) -> Classifier:
+    return _loaded(switch.model or MODEL, tuple(sorted(switch.labels.items())))
+
+
 @cache
-def _classifier(directory: Path) -> Classifier:
+def _loaded(directory: Path, labels: tuple[tuple[str, str], ...]) -> Classifier:
     """Policies that name the same model share it."""
     from detectors.classifier import load
 
-    return load(directory)
+    return load(directory, labels=dict(labels))

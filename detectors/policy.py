@@ -37,6 +37,8 @@ class Recogniser(msgspec.Struct, frozen=True, kw_only=True):
     pattern: str
     score: float = 0.6
     context: tuple[str, ...] = ()
+    longest: int = 64
+    """Characters of the longest match, which a stream has to wait for."""
 
 
 class Switch(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +51,8 @@ class Switch(msgspec.Struct, frozen=True, kw_only=True):
 class ClassifierSwitch(Switch, frozen=True, kw_only=True):
     model: Path | None = None
     """A local Hugging Face model directory; None is the model that comes with the package."""
+    labels: Mapping[str, str] = {}
+    """Label of a foreign model to its category; an empty string for a label that is no finding."""
     thresholds: Mapping[str, float] = {}
     """Category to the probability from which it counts; what is absent has the model's own threshold."""
 
@@ -76,7 +80,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """By category; `default` stands for all that are not named. What neither names has the default action."""
     allowed_values: tuple[str, ...] = ()
     """Values that are never reported, such as the company's own address."""
-    minimum_score: float = 0.4
+    minimum_score: float = 0.5
     """Findings of pattern recognisers below it are dropped."""
     budget: Budget = Budget()
 

@@ -68,6 +68,10 @@ def is_chinese(text: str) -> bool:
     return _CHINESE.search(text) is not None
 
 
+def _article(meaning: str) -> str:
+    return f"{'an' if meaning[:1].lower() in 'aeiou' else 'a'} {meaning}"
+
+
 def explain(category: str, *, chinese: bool) -> str:
     """One sentence without the text itself, such as "The message discloses an internal meeting of the company"."""
     if chinese:
@@ -75,5 +79,5 @@ def explain(category: str, *, chinese: bool) -> str:
     said = _ENGLISH.get(category)
     if said is None:
         meaning = CATEGORIES.get(category, "sensitive content")
-        said = f"contains {meaning}"
+        said = f"contains {_article(meaning)}"
     return f"The message {said} ({category})."

@@ -15,6 +15,8 @@ from extproc.accounting.estimator import Estimator
 from extproc.accounting.ledger import Ledger, Sink
 from extproc.admin.server import AdminServer, AdminView
 from extproc.build import build
+from extproc.flow import FlowControl, FlowError
+from extproc.gate import FlowGate
 from extproc.pools import Pools
 from extproc.proxy import EnvoyProxy, ProxyError
 from extproc.render import RenderError, render
@@ -66,12 +68,14 @@ class App:
         self._endpoints = EndpointDiscovery(lambda name: self._pools.members(name))
         self._pools = Pools(time.monotonic, self._endpoints.changed)
         self._security = Security()
+        self._flow = FlowControl(time.monotonic, self._pools.saturation)
         self._reports = Reports(self._pools.find, self._agent_token)
         gateway = self._snapshot.gateway.spec
         self._metrics = Metrics(
             max_label_values=gateway.telemetry.max_label_values,
             endpoints=self._pools.statuses,
             pools=self._pools.summaries,
+            flow=self._flow.status,
         )
         if gateway.telemetry.audit_log:
             logging.getLogger(audit.LOGGER).setLevel(logging.INFO)
@@ -86,7 +90,7 @@ class App:
     async def start(self) -> None:
         """Raises OSError if an address is taken, ProxyError if Envoy does not start. `stop` is due in any case."""
         options = self._options
-        self._use(self._snapshot, self._secrets, await self._build(self._snapshot, self._secrets))
+        self._use(self._snapshot, self._secrets, *await self._build(self._snapshot, self._secrets))
         await self._admin.start()
         await self._server.start(options.listen)
         await self._reports.apply(self._snapshot.gateway.spec.agents, self._snapshot.directory)
@@ -125,13 +129,13 @@ class App:
             return True
         secrets = self._secrets_of(snapshot)
         try:
-            live = await self._build(snapshot, secrets)
-        except SecurityError as error:
+            live, gate = await self._build(snapshot, secrets)
+        except (SecurityError, FlowError) as error:
             log.error("configuration refused, the last good one stays: %s", error)
             self._metrics.config_refused()
             return False
         try:
-            await self._swap(snapshot, secrets, live)
+            await self._swap(snapshot, secrets, live, gate)
         except (ProxyError, RenderError, OSError) as error:
             log.error("the new configuration cannot be put in force, the last good one stays: %s", error)
             self._metrics.config_refused()
@@ -153,22 +157,24 @@ class App:
         if self._proxy is not None:
             await self._proxy.stop(seconds)
         await self._server.drain(seconds)
+        await self._flow.stop()
         await self._reports.stop()
         await self._pools.stop()
         await self._security.stop()
         await self._admin.stop()
 
-    async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
+    async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live, gate: FlowGate | None) -> None:
         """Envoy first: it knows the routes of both configurations while the filter changes over."""
         await self._reports.apply(snapshot.gateway.spec.agents, snapshot.directory)
         if self._proxy is not None:
             if snapshot.gateway.spec.listener != self._snapshot.gateway.spec.listener:
                 _check_free(snapshot.gateway.spec.listener)
             await self._proxy.apply(render(snapshot, self._options.listen))
-        self._use(snapshot, secrets, live)
+        self._use(snapshot, secrets, live, gate)
 
-    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
+    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live, gate: FlowGate | None) -> None:
         self._snapshot, self._secrets, self._service.live = snapshot, secrets, live
+        self._flow.use(gate)
         self._generation += 1
         targets = [target_name(provider) for provider in snapshot.providers.values()]
         targets += [target_name(pool) for pool in snapshot.pools.values()]
@@ -178,9 +184,12 @@ class App:
         self._metrics.reserve(targets=targets, models=models)
         self._metrics.config_loaded(self._generation)
 
-    async def _build(self, snapshot: Snapshot, secrets: SecretStore) -> Live:
+    async def _build(self, snapshot: Snapshot, secrets: SecretStore) -> tuple[Live, FlowGate | None]:
         watches = await self._security.prepare(snapshot, secrets)
-        return build(snapshot, secrets, await self._pools.prepare(snapshot.pools), watches)
+        gate = await self._flow.prepare(snapshot, secrets)
+        queueing = gate.longest_wait if gate is not None else 0.0
+        pools = await self._pools.prepare(snapshot.pools)
+        return build(snapshot, secrets, pools, watches, gate, queueing), gate
 
     def _secrets_of(self, snapshot: Snapshot) -> SecretStore:
         secrets = SecretStore(self._options.environ, snapshot.directory)

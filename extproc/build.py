@@ -17,6 +17,7 @@ from extproc.resources.route import Rule as RuleSpec
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot, provider_settings, target_name
 from extproc.steps import matching
+from extproc.steps.admit import Gate
 from extproc.steps.guard import Watch
 from extproc.steps.identity import Identity, Source
 from extproc.steps.live import Live
@@ -25,10 +26,15 @@ from extproc.steps.routes import Backend, HostRoutes, KeySource, Match, RouteTab
 
 
 def build(
-    snapshot: Snapshot, secrets: SecretStore, pools: Mapping[str, Pool], watches: Mapping[str, Watch] | None = None
+    snapshot: Snapshot,
+    secrets: SecretStore,
+    pools: Mapping[str, Pool],
+    watches: Mapping[str, Watch] | None = None,
+    gate: Gate | None = None,
+    queueing: float = 0.0,
 ) -> Live:
     """Everything that requests look at. `pools` holds the live pool of every `InferencePool` by name, `watches` the
-    live form of every `LLMSecurityPolicy`."""
+    live form of every `LLMSecurityPolicy`, `gate` that of the traffic policies, which let wait `queueing` seconds."""
     gateway = snapshot.gateway.spec
     builder = _Builder(snapshot, secrets, pools, watches or {})
     hosts = [builder.host(route) for route in snapshot.effective_routes() if _is_for(route, snapshot)]
@@ -48,8 +54,9 @@ def build(
         identity=Identity(sources, header.lower() if header else None),
         body_limit=gateway.limits.request_body,
         response_limit=gateway.limits.response_body,
-        longest_wait=max((float(pool.spec.queue.timeout) for pool in snapshot.pools.values()), default=0.0),
+        longest_wait=queueing + max((float(pool.spec.queue.timeout) for pool in snapshot.pools.values()), default=0.0),
         reads_claims=bool(gateway.jwt),
+        gate=gate,
     )
 
 

@@ -9,24 +9,8 @@ from typing import Any
 
 import click
 
-CONFIG = click.option(
-    "-c",
-    "--config",
-    "directory",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=".",
-    show_default=True,
-    metavar="DIR",
-    help="Directory with the manifests (*.yaml).",
-)
-PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
-LOG_LEVEL = click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What Sluice logs to standard error.",
-)
+from extproc.cli_flow import evaluate_predictor, explain, policies
+from extproc.cli_options import CONFIG, LOG_LEVEL, PEM
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,6 +25,8 @@ def main() -> None:
       sluice render envoy -c DIR   the configuration that this Envoy needs
       sluice agent --help          an engine's load, pushed from beside the engine
       sluice scan FILE             what a security policy finds in a text
+      sluice policies              what the traffic policies are doing
+      sluice explain FILE          why a request would pass, wait or be refused
     """
     # Envoy and tests are started by exec, so gRPC has nothing to save across a fork, and need not warn about it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -301,3 +287,8 @@ def version() -> None:
     from extproc.commands import write_versions
 
     write_versions()
+
+
+main.add_command(policies)
+main.add_command(explain)
+main.add_command(evaluate_predictor)

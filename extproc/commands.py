@@ -19,6 +19,7 @@ import uvloop
 
 from extproc.agent import Agent, AgentOptions
 from extproc.app import App, Options
+from extproc.flow import FlowError
 from extproc.proxy import EnvoyProxy, ProxyError, ProxyEvent, find_envoy
 from extproc.render import RenderError, render, static_bootstrap, to_yaml
 from extproc.resources.load import examine, load
@@ -31,7 +32,7 @@ log = logging.getLogger("sluice")
 
 OK, FAILED = 0, 1
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
-_FAULTS = (ConfigurationError, ProxyError, RenderError, SecurityError, OSError)
+_FAULTS = (ConfigurationError, FlowError, ProxyError, RenderError, SecurityError, OSError)
 
 
 def serve_filter(directory: Path, environ: Mapping[str, str], *, log_level: str, listen: str) -> int:
@@ -90,8 +91,15 @@ def check_configuration(directory: Path, environ: Mapping[str, str]) -> int:
         _print(f"{errors} error{'s' if errors != 1 else ''}")
         return FAILED
     snapshot = found.snapshot
-    counts = {"provider": snapshot.providers, "route": snapshot.routes, "pool": snapshot.pools}
-    held = ", ".join(f"{len(all_)} {kind}{'s' if len(all_) != 1 else ''}" for kind, all_ in counts.items())
+    counts = [
+        (len(snapshot.providers), "provider", "providers"),
+        (len(snapshot.routes), "route", "routes"),
+        (len(snapshot.pools), "pool", "pools"),
+        (len(snapshot.security) + len(snapshot.traffic), "policy", "policies"),
+    ]
+    held = ", ".join(
+        f"{count} {one if count == 1 else many}" for count, one, many in counts if count or one != "policy"
+    )
     _print(f"{directory}: configuration is good: {held}")
     return OK
 

@@ -71,6 +71,10 @@ class JudgeClient:
                 self._known.popitem(last=False)
         return found
 
+    async def ask_all(self, texts: list[str]) -> list[Opinion | None]:
+        """The opinions on several texts, asked at the same time."""
+        return await asyncio.gather(*map(self.ask, texts))
+
     async def close(self) -> None:
         for pending in tuple(self._pending.values()):
             pending.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from extproc.pool.dns import Source
-from extproc.pool.endpoint import State
+from extproc.pool.endpoint import EndpointView, State
 from extproc.pool.pool import Pool, PoolView
 from extproc.pool.runtime import PoolConfig, PoolRuntime
 from extproc.pool.scrape import ScrapeSettings
@@ -52,6 +52,18 @@ class Pools:
         runtime = self._runtimes.get(name)
         return None if runtime is None else sorted(runtime.pool.addresses())
 
+    def saturation(self, name: str) -> float | None:
+        """How full a pool is on average: 1.0 where its endpoints are at a limit that makes them busy. None: unknown."""
+        runtime = self._runtimes.get(name)
+        if runtime is None:
+            return None
+        limits = runtime.config.saturation
+        found = [
+            _fullness(endpoint, limits) for endpoint in runtime.view().endpoints if endpoint.state is State.HEALTHY
+        ]
+        known = [value for value in found if value is not None]
+        return sum(known) / len(known) if known else None
+
     def views(self) -> list[PoolView]:
         return [runtime.view() for runtime in self._runtimes.values()]
 
@@ -81,6 +93,16 @@ class Pools:
                     kv_usage=endpoint.kv_usage,
                     metrics_age=endpoint.metrics_age,
                 )
+
+
+def _fullness(endpoint: EndpointView, limits: SaturationLimits) -> float | None:
+    """The part used of the limit that is nearest; None where nothing is known that has a limit."""
+    pairs = (
+        (endpoint.waiting, limits.queue_depth),
+        (endpoint.kv_usage, limits.kv_usage),
+        (endpoint.in_flight, limits.in_flight),
+    )
+    return max((used / limit for used, limit in pairs if used is not None and limit), default=None)
 
 
 def _config(resource: InferencePool) -> PoolConfig:

@@ -47,6 +47,7 @@ def policy_of(spec: LLMSecurityPolicySpec, directory: Path = Path()) -> Policy:
                 pattern=each.pattern,
                 score=each.score,
                 context=tuple(each.context),
+                longest=each.longest,
             )
             for each in spec.recognisers
         ),
@@ -57,6 +58,7 @@ def policy_of(spec: LLMSecurityPolicySpec, directory: Path = Path()) -> Policy:
             failure_mode=classifier.failure_mode,
             model=directory / classifier.model if classifier.model else None,
             thresholds=classifier.thresholds,
+            labels=classifier.labels,
         ),
         actions=spec.actions,
         allowed_values=tuple(spec.allowed_values),
@@ -150,7 +152,7 @@ class Security:
             media=spec.inspect.media == "allow",
             dry_run=spec.dry_run,
             plain_refusal=spec.message == "text",
-            judge=judge[1].ask if judge else None,
+            judge=judge[1].ask_all if judge else None,
             judge_always=spec.judge is not None and spec.judge.when == "always",
             judge_closed=spec.judge is None or spec.judge.failure_mode == "closed",
             restore=spec.masking.restore,

@@ -32,7 +32,18 @@ def _step(name: str, chosen: argparse.Namespace) -> None:
     else:
         from detectors.training import evaluate
 
-        evaluate.run(chosen.data, chosen.model, chosen.seed)
+        first = chosen.work / "first-model"
+        if not first.is_dir() and (chosen.work / "first.pt").is_file():
+            _first(chosen, first)
+        evaluate.run(chosen.data, chosen.model, first if first.is_dir() else None, chosen.seed)
+
+
+def _first(chosen: argparse.Namespace, directory: Path) -> None:
+    """The first stage as a model of its own, to be measured on the sources that it never read."""
+    from detectors.training import calibrate, export
+
+    export.run(chosen.work, directory, "first")
+    calibrate.write(directory / "calibration.json", calibrate.blank())
 
 
 def main() -> None:
@@ -45,7 +56,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=pretrain.TOKENS, help="tokens of pre-training")
-    parser.add_argument("--first", type=int, default=finetune.FIRST_STEPS, help="steps without the unseen sources; 0 goes on from first.pt")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=finetune.FIRST_STEPS,
+        help="steps without the unseen sources; 0 goes on from first.pt",
+    )
     parser.add_argument("--second", type=int, default=finetune.SECOND_STEPS, help="steps with all sources")
     parser.add_argument("--weights", default="final", help="checkpoint that export reads: first or final")
     chosen = parser.parse_args()

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from detectors.classifier.encode import classes, shapes
+from detectors.classifier.encode import classes, code_points, shapes
 from detectors.text import Text
 
 Short = npt.NDArray[np.int16]
@@ -19,7 +19,7 @@ def typed(tokenizer: Tokenizer, texts: Sequence[str]) -> list[tuple[Short, Short
     found = []
     for text, encoding in zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
         offsets = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)
-        kinds = shapes(classes(text), offsets[:, 0], offsets[:, 1])
+        kinds = shapes(classes(code_points(text)), offsets[:, 0], offsets[:, 1])
         found.append((np.asarray(encoding.ids, np.int16), kinds.astype(np.int16)))
     return found
 

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from detectors.classifier.encode import classes, shapes
+from detectors.classifier.encode import classes, code_points, shapes
 from detectors.text import Text
 from detectors.training.encoded import Short
 from detectors.training.labelled import Labelled
@@ -45,7 +45,7 @@ def example(tokenizer: Tokenizer, each: Labelled) -> Example:
     text = Text(each.row.text)
     encoding = tokenizer.encode(text.plain, add_special_tokens=False)
     offsets = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)
-    types = shapes(classes(text.plain), offsets[:, 0], offsets[:, 1])
+    types = shapes(classes(code_points(text.plain)), offsets[:, 0], offsets[:, 1])
     tags = np.full(len(offsets), 0 if each.tagged else IGNORED, np.int16)
     if each.tagged and each.row.spans and len(offsets):
         originals = [text.span(int(a), int(b)) if b > a else (0, 0) for a, b in offsets]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from detectors.training import corpus, shared
+from detectors.training import corpus, shared, swap
 from detectors.training.network import SEQUENCE
-from detectors.training.split import held_out
+from detectors.training.split import HELD_SHARE, held_out
 from detectors.training.text.row import Row
 
 COUNTS = {
@@ -53,6 +53,16 @@ INJECTION = frozenset({"INJECTION"})
 BUSINESS = frozenset(SEQUENCE) - INJECTION
 EVERYTHING = frozenset(SEQUENCE)
 HELD_GENERATED = 0.12
+HELD_TAGGED = 0.05
+GENERATED = ("business-zh", "business-en", "injection", "benign", "names")
+"""Families of generated rows, without their language."""
+
+SWAPS = 2
+"""Copies of a tagged sentence with other names."""
+
+COPIED = 6_000
+"""Generated rows of each language whose names stand in for others."""
+
 TAGGED = ("business", "names", "ner")
 """Sources whose rows carry every name that their text holds."""
 
@@ -138,23 +148,33 @@ def _harmless(data: Path, seed: int) -> Iterator[Labelled]:
                 yield Labelled(row, known, False)
 
 
-def _names(data: Path) -> Iterator[Labelled]:
-    for row in shared.tagged(data, "train"):
-        yield Labelled(row, frozenset(), True)
+def _names(data: Path, seed: int) -> Iterator[Labelled]:
+    """The tagged sets: as published, as people would type it, and with other names."""
+    chooser = random.Random(seed)
+    rows = list(shared.tagged(data, "train"))
+    spare = itertools.chain(rows, corpus.generated(seed, COPIED, ("names_zh", "names_en")))
+    names = swap.pool(spare)
+    for row in rows:
+        forms = [row]
+        if (typed := shared.detokenised(row)).text != row.text:
+            forms.append(typed)
+        if row.spans:
+            forms += [swap.swapped(chooser.choice(forms), names, chooser) for _ in range(SWAPS)]
+        for form in forms:
+            yield Labelled(form, frozenset(), True)
+
+
+def _share(each: Labelled) -> float:
+    """How much of a row's source is held out: of what generators write a little, of the tagged sets only a trace."""
+    if each.family.startswith("ner"):
+        return HELD_TAGGED
+    return HELD_GENERATED if each.family.removesuffix("_zh").removesuffix("_en") in GENERATED else HELD_SHARE
 
 
 def split(data: Path, seed: int) -> tuple[list[Labelled], list[Labelled]]:
     """All rows, apart: those to train on, and those held out by the hash of their group."""
     kept: list[Labelled] = []
     held: list[Labelled] = []
-    for each in itertools.chain(_generated(seed), _attacks(data, seed), _harmless(data, seed), _names(data)):
-        share = (
-            HELD_GENERATED
-            if each.family.startswith(("business", "injection_zh", "injection_en", "benign_zh", "benign_en", "names"))
-            and "/" in each.row.source
-            else 0.25
-        )
-        if each.family.startswith("ner"):
-            share = 0.0
-        (held if held_out(each.family, _group(each.row), share) else kept).append(each)
+    for each in itertools.chain(_generated(seed), _attacks(data, seed), _harmless(data, seed), _names(data, seed)):
+        (held if held_out(each.family, _group(each.row), _share(each)) else kept).append(each)
     return kept, held

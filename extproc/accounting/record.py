@@ -46,5 +46,13 @@ class ExchangeRecord:
     """Texts that a detector failed on, by security policy and detector."""
     denied_by: str = ""
     """`POLICY/CATEGORY` of what was refused."""
+    policy: str = ""
+    """Traffic policy that refused the request."""
+    waited: float = 0.0
+    """Seconds that traffic policies let it wait."""
+    cache: str = ""
+    """`hit`, `miss` or `bypass`; empty where no policy for it applies."""
+    saved: Usage | None = None
+    """What an answer out of the cache had cost once; `usage` is None then."""
     messages: int = 0
     """ext_proc messages handled."""

@@ -1,4 +1,7 @@
-"""Sluice's own HTTP address: health, readiness, metrics, effective configuration and endpoints, read-only."""
+"""Sluice's own HTTP address: health, readiness, metrics, effective configuration, endpoints and traffic policies.
+
+Read-only but for the commands to load ramps.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import msgspec
 import yaml
 from aiohttp import web
 
+from extproc.admin import policies
+from extproc.admin.replies import error, json, text
 from extproc.telemetry.exposition import Exposition
 
 _logger = logging.getLogger("sluice.admin")
@@ -20,7 +25,10 @@ _PAGES = {
     "/metrics": "Prometheus or OpenMetrics text, by Accept",
     "/config": "effective configuration, secrets redacted; YAML, or JSON by Accept",
     "/endpoints": "pool endpoints as the picker sees them, JSON",
+    **policies.PAGES,
 }
+_LARGEST = 32 << 20
+"""Bytes of a request that is to be explained."""
 _SHUTDOWN_SECONDS = 1.0
 """How long a page being read may hold up the end of the process."""
 
@@ -37,6 +45,8 @@ class AdminView(msgspec.Struct, frozen=True, kw_only=True):
     """Plain data with the secrets already redacted."""
     endpoints: Callable[[], Sequence[Any]]
     """Anything that `msgspec` can encode."""
+    policies: policies.PolicyDesk | None = None
+    """None: this process has no flow control, and no such pages."""
 
 
 class _Pages:
@@ -45,14 +55,14 @@ class _Pages:
 
     async def index(self, _request: web.Request) -> web.Response:
         width = max(map(len, _PAGES))
-        return _text("Sluice\n\n" + "".join(f"{path:<{width}}  {what}\n" for path, what in _PAGES.items()))
+        return text("Sluice\n\n" + "".join(f"{path:<{width}}  {what}\n" for path, what in _PAGES.items()))
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        return _text("ok\n") if self._view.live() else _text("not serving\n", status=503)
+        return text("ok\n") if self._view.live() else text("not serving\n", status=503)
 
     async def readyz(self, _request: web.Request) -> web.Response:
         ready, reason = self._view.ready()
-        return _text(f"{reason or ('ready' if ready else 'not ready')}\n", status=200 if ready else 503)
+        return text(f"{reason or ('ready' if ready else 'not ready')}\n", status=200 if ready else 503)
 
     async def metrics(self, request: web.Request) -> web.Response:
         exposition = await self._view.metrics(request.headers.get("Accept", ""))
@@ -62,18 +72,18 @@ class _Pages:
     async def config(self, request: web.Request) -> web.Response:
         config = msgspec.to_builtins(self._view.config())
         if "application/json" in request.headers.get("Accept", ""):
-            return _json(config)
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        return web.Response(text=text, content_type="application/yaml")
+            return json(config)
+        written = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        return web.Response(text=written, content_type="application/yaml")
 
     async def endpoints(self, _request: web.Request) -> web.Response:
-        return _json(self._view.endpoints())
+        return json(self._view.endpoints())
 
 
 def build(view: AdminView) -> web.Application:
-    """The application: GET and HEAD only, every error a JSON error object."""
+    """The application: every error is a JSON error object."""
     pages = _Pages(view)
-    app = web.Application(middlewares=[_errors])
+    app = web.Application(middlewares=[_errors], client_max_size=_LARGEST)
     app.add_routes(
         [
             web.get("/", pages.index),
@@ -82,6 +92,7 @@ def build(view: AdminView) -> web.Application:
             web.get("/metrics", pages.metrics),
             web.get("/config", pages.config),
             web.get("/endpoints", pages.endpoints),
+            *(policies.PolicyPages(view.policies).routes() if view.policies is not None else ()),
         ]
     )
     return app
@@ -120,27 +131,14 @@ async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitab
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return _error(404, "not_found", f"no page at {request.path}; see /")
-    except web.HTTPMethodNotAllowed as error:
-        response = _error(405, "method_not_allowed", "pages can only be read: GET or HEAD")
-        response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return error(404, "not_found", f"no page at {request.path}; see /")
+    except web.HTTPMethodNotAllowed as fault:
+        allowed = ", ".join(sorted(fault.allowed_methods))
+        response = error(405, "method_not_allowed", f"this page takes {allowed}")
+        response.headers["Allow"] = allowed
         return response
-    except web.HTTPException as error:
-        return _error(error.status, "bad_request", error.reason)
+    except web.HTTPException as fault:
+        return error(fault.status, "bad_request", fault.reason)
     except Exception:
         _logger.exception("the page %s failed", request.path)
-        return _error(500, "internal_error", "the page failed; the log says why")
-
-
-def _text(text: str, *, status: int = 200) -> web.Response:
-    return web.Response(text=text, status=status, headers={"Cache-Control": "no-store"})
-
-
-def _json(value: object, *, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    error = {"message": message, "type": kind, "code": code, "param": None}
-    return _json({"error": error}, status=status)
+        return error(500, "internal_error", "the page failed; the log says why")

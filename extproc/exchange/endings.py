@@ -36,6 +36,16 @@ class Ending(StrEnum):
     """A security policy ended the answer because of what it holds."""
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
+    EVICTED = "evicted"
+    """It had to leave a queue for a request with a higher priority."""
+    RAMPED_OUT = "ramped_out"
+    """A load ramp does not let it through yet."""
+    RATE_LIMITED = "rate_limited"
+    TOO_MANY_IN_FLIGHT = "too_many_in_flight"
+    EXCEEDS_QUOTA = "exceeds_quota"
+    """It costs more than its quota ever allows at once."""
+    CACHED = "cached"
+    """Answered from the cache: no destination was asked."""
     INTERNAL = "internal_error"
 
 
@@ -62,6 +72,11 @@ REFUSALS: Mapping[Ending, Refusal] = {
     Ending.ANSWER_DENIED: Refusal(403, "invalid_request_error"),
     Ending.QUEUE_FULL: Refusal(429, "rate_limit_error", retry_after=1),
     Ending.QUEUE_TIMEOUT: Refusal(503, "server_error", retry_after=1),
+    Ending.EVICTED: Refusal(503, "server_error", retry_after=1),
+    Ending.RAMPED_OUT: Refusal(403, "permission_error"),
+    Ending.RATE_LIMITED: Refusal(429, "rate_limit_error"),
+    Ending.TOO_MANY_IN_FLIGHT: Refusal(429, "rate_limit_error", retry_after=1),
+    Ending.EXCEEDS_QUOTA: Refusal(429, "rate_limit_error"),
     Ending.INTERNAL: Refusal(500, "server_error"),
 }
 
@@ -77,6 +92,10 @@ class _ErrorBody(msgspec.Struct, frozen=True):
     error: _ErrorObject
 
 
-def error_body(ending: Ending, message: str, *, code: str | None = None, param: str | None = None) -> bytes:
-    """OpenAI's error object as JSON. `code` refines the ending's own code, such as `duplicate_key`."""
-    return msgspec.json.encode(_ErrorBody(_ErrorObject(message, REFUSALS[ending].type, code or ending.value, param)))
+def error_body(
+    ending: Ending, message: str, *, code: str | None = None, param: str | None = None, kind: str | None = None
+) -> bytes:
+    """OpenAI's error object as JSON. `code` refines the ending's own code, such as `duplicate_key`; `kind` takes the
+    place of its type, where the status is another one than usual."""
+    error = _ErrorObject(message, kind or REFUSALS[ending].type, code or ending.value, param)
+    return msgspec.json.encode(_ErrorBody(error))

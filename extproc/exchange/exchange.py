@@ -12,6 +12,7 @@ from enum import Enum, auto
 from extproc.exchange.endings import Ending
 from extproc.exchange.response import ResponseBody, open_response
 from extproc.exchange.values import UNCHANGED, Answer, BodyMode, BodyReply, Decision, Headers, HeadersReply
+from extproc.payload.replay import to_json
 from extproc.payload.usage import Usage
 
 REASON_HEADER = "x-sluice-reason"
@@ -135,6 +136,22 @@ class Exchange:
     def completion_bytes(self) -> int:
         """Bytes of the answer seen so far that count as completion."""
         return self._body.completion_bytes if self._body else 0
+
+    @property
+    def sent(self) -> bool:
+        """Whether the request was let go to its destination."""
+        return self._decision is not None
+
+    @property
+    def kept(self) -> bytes | None:
+        """The answer as unstreamed JSON, as the destination sent it, if it was wanted, came whole and was let through.
+        Takes time where it was streamed."""
+        body = self._body
+        if body is None or self._decision is None or self.ending is not Ending.COMPLETED:
+            return None
+        raw = body.kept
+        answer = to_json(raw) if raw is not None and body.events else raw
+        return answer if answer is not None and len(answer) <= self._decision.plan.keep else None
 
     @property
     def events(self) -> bool:

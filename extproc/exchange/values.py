@@ -42,9 +42,13 @@ class ResponsePlan(msgspec.Struct, frozen=True):
     """Makes the filter of each text of the answer; None: texts pass as they are."""
     fail_closed: bool = False
     """Nothing may pass that the filters have not seen."""
+    watch_only: bool = False
+    """Filters look at the texts, and what they make of them is not used."""
     refusal: str = ""
     """What the client reads in place of a text that a filter denied."""
     operation: Operation = Operation.CHAT_COMPLETIONS
+    keep: int = 0
+    """Bytes of the answer, as unstreamed JSON, up to which it is kept whole for others; 0: it is not."""
 
     @property
     def edits_body(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import Any
@@ -19,7 +20,6 @@ MOST_PASSAGES = 20_000
 
 _encode = msgspec.json.encode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_any = msgspec.json.Decoder().decode
 
 _MESSAGE_KEYS = ("messages", "input", "prompt")
 _SYSTEM_KEYS = ("system", "instructions")
@@ -99,10 +99,7 @@ def passages(document: Document) -> Passages:
         raw = document.raw(key)
         if raw is None or memoryview(raw)[0] not in b'"[{':
             continue
-        try:
-            value = _any(raw)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise refusal(document.body, error) from None
+        value = _decoded(document, raw)
         if key in _SYSTEM_KEYS:
             found.content(value, (key,), Kind.SYSTEM)
         elif key in _TOOL_KEYS:
@@ -116,6 +113,27 @@ def passages(document: Document) -> Passages:
     return Passages(tuple(found.found), found.media)
 
 
+def _decoded(document: Document, raw: msgspec.Raw) -> Any:
+    """A value whose objects name no key twice: of two, a destination might read the one that is not looked at."""
+    try:
+        return json.loads(bytes(raw), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, PayloadError):
+            raise
+        raise refusal(document.body, error) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise PayloadError(
+            f"the key {_encode(twice[:64]).decode()} appears more than once", "duplicate_key", twice[:64]
+        )
+    return found
+
+
 class _Finder:
     def __init__(self) -> None:
         self.found: list[Passage] = []
@@ -124,6 +142,8 @@ class _Finder:
     def add(self, text: str, path: Path, kind: Kind) -> None:
         if not text:
             return
+        if not text.isascii():
+            _check_encodable(text)
         if len(self.found) >= MOST_PASSAGES:
             raise PayloadError(f"the request holds more than {MOST_PASSAGES} texts", "too_many_texts")
         self.found.append(Passage(path, kind, text))
@@ -180,6 +200,13 @@ class _Finder:
                     self.media = True
                 elif name not in _NAMES or not isinstance(item, str):
                     self.strings(item, (*path, name), kind)
+
+
+def _check_encodable(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PayloadError("a text holds a surrogate escape without its pair", "invalid_json") from None
 
 
 def _is_user(message: Any) -> bool:

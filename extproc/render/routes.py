@@ -71,6 +71,7 @@ def _rules_by_host(snapshot: Snapshot) -> dict[str, list[_Served]]:
 def _served(snapshot: Snapshot, route: LLMRoute, rule: Rule) -> _Served:
     targets = [snapshot.resolve(ref) for ref in rule.backend_refs]
     policies = {target_name(target): snapshot.policies_for(route, rule, target) for target in targets}
+    policies = {name: [each for each in found if not each.spec.dry_run] for name, found in policies.items()}
     watched = {name for name, found in policies.items() if any(each.spec.inspect.response for each in found)}
     return _Served(rule, any(policies.values()), frozenset(watched))
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from extproc.resources.check_agents import check_agents
+from extproc.resources.check_clashes import check_clashes
 from extproc.resources.check_destinations import check_pools, check_providers
 from extproc.resources.check_gateway import check_gateway
+from extproc.resources.check_labels import check_labels
 from extproc.resources.check_routes import check_routes
 from extproc.resources.check_security import check_security
+from extproc.resources.check_shared import check_shared
+from extproc.resources.check_traffic import check_traffic
 from extproc.resources.check_values import check_values
 from extproc.resources.gateway import Gateway
 from extproc.resources.problems import Problem
@@ -50,5 +54,9 @@ CHECKS: list[Callable[[Scope], Iterator[Problem]]] = [
     check_pools,
     check_gateway,
     check_agents,
+    check_shared,
     check_security,
+    check_labels,
+    check_traffic,
+    check_clashes,
 ]

@@ -6,10 +6,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from detectors.findings import CATEGORIES
+from detectors.patterns import PatternError, PatternSet, UserPattern
 from detectors.policy import NEVER_MASKED
 from extproc.resources.addresses import bad_host
 from extproc.resources.check_destinations import check_key
-from extproc.resources.check_values import bad_header, bad_path, bad_regex
+from extproc.resources.check_values import bad_header, bad_path
 from extproc.resources.problems import Problem, nearest
 from extproc.resources.scope import Located, Scope
 from extproc.resources.security import ClassifierSettings, Judge, LLMSecurityPolicy, SecurityTargets
@@ -39,7 +40,8 @@ def check_security(scope: Scope) -> Iterator[Problem]:
                 yield at.error((*path, "name"), "another recogniser has this name")
             names.add(recogniser.name)
             own.add(recogniser.category)
-        yield from _actions(at, spec.actions, own)
+        own.update(spec.classifier.labels.values())
+        yield from _actions(at, spec.actions, own, any_category=spec.classifier.model is not None)
         yield from _classifier(scope, at, spec.classifier)
         if spec.judge is not None:
             yield from _judge(scope, at, spec.judge)
@@ -68,26 +70,23 @@ def _targets(scope: Scope, at: Located, targets: SecurityTargets) -> Iterator[Pr
 
 
 def _pattern(at: Located, path: Path, pattern: str) -> Iterator[Problem]:
-    if not pattern:
-        yield at.error(path, "an empty pattern matches every text")
-    elif len(pattern) > _LONGEST_PATTERN:
+    if len(pattern) > _LONGEST_PATTERN:
         yield at.error(path, f"longer than {_LONGEST_PATTERN} characters")
-    elif said := bad_regex(pattern):
-        yield at.error(path, f"not a valid RE2 pattern: {said}", _position(pattern, said))
+        return
+    try:
+        PatternSet(deny=[UserPattern("", pattern)])
+    except PatternError as error:
+        place = "" if error.position is None else f"at character {error.position}"
+        yield at.error(path, f"not a valid RE2 pattern: {error.reason}", place)
 
 
-def _position(pattern: str, said: str) -> str:
-    """RE2 quotes the part that it does not understand after a colon."""
-    part = said.rpartition(": ")[2]
-    at = pattern.find(part) if part and part != said else -1
-    return f"at character {at + 1}: {pattern[at : at + 40]}" if at >= 0 else ""
-
-
-def _actions(at: Located, actions: Mapping[str, str], own: set[str]) -> Iterator[Problem]:
+def _actions(at: Located, actions: Mapping[str, str], own: set[str], *, any_category: bool) -> Iterator[Problem]:
     known = {*CATEGORIES, *own, "default"}
     for category, action in actions.items():
         path: Path = ("spec", "actions", category)
         if category not in known:
+            if any_category:  # a label of the model that is named
+                continue
             yield at.error(path, "unknown category", nearest(category, known))
         elif action == "mask" and category in NEVER_MASKED:
             yield at.error(path, "a whole statement cannot be masked", "write `deny` or `report`")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from extproc.resources.base import Duration, Metadata, Size, Spec
+from extproc.resources.labels import Label
 from extproc.resources.provider import Port
 
 
@@ -108,6 +109,25 @@ class JwtProvider(Spec, frozen=True, kw_only=True):
     """`true` refuses requests without a valid token (401)."""
 
 
+class Predictor(Spec, frozen=True, kw_only=True):
+    """The prediction of how long answers will be, which is learned from the gateway's own traffic."""
+
+    file: str | None = None
+    """Where it is kept over restarts (relative to the manifest). Default: every start begins anew."""
+
+
+class SharedState(Spec, frozen=True, kw_only=True):
+    """Redis, where several filters share what the traffic policies count. Without it every filter counts for itself."""
+
+    redis: str
+    """`redis://HOST:PORT/DB`, `rediss://` for TLS, or `${NAME}` from the environment, `${file:PATH}` for one with a
+    password."""
+    timeout: Duration = Duration(0.05)
+    """An answer that takes longer is not waited for: the filter goes on by itself with its share of every limit."""
+    prefix: str = "sluice"
+    """Of all keys. Gateways with the same prefix share."""
+
+
 class GatewaySpec(Spec, frozen=True, kw_only=True):
     listener: Listener = field(default_factory=Listener)
     admin: Admin = field(default_factory=Admin)
@@ -118,6 +138,12 @@ class GatewaySpec(Spec, frozen=True, kw_only=True):
     telemetry: Telemetry = field(default_factory=Telemetry)
     sources: list[Source] = []
     jwt: list[JwtProvider] = []
+    labels: dict[str, Label] = {}
+    """Labels of requests by name, beside those that every request has. `tenant` is the name of the source by default.
+    """
+    predictor: Predictor = field(default_factory=Predictor)
+    shared_state: SharedState | None = None
+    """Without it, traffic policies keep their state in the memory of each filter."""
     host_aliases: dict[str, str] = {}
     """Provider host to `IP:PORT`, for networks without DNS; certificates are still checked against the host."""
     trusted_ca: str | None = None

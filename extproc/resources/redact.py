@@ -9,7 +9,7 @@ import msgspec
 from msgspec import inspect
 
 from extproc.resources.base import Duration, HeaderEdits, Size
-from extproc.resources.gateway import Agents, JwtProvider
+from extproc.resources.gateway import Agents, JwtProvider, SharedState
 from extproc.resources.provider import OpenAIConfig
 from extproc.resources.secrets import HIDDEN, parse_reference
 from extproc.resources.security import Judge
@@ -67,6 +67,9 @@ def _hidden(value: msgspec.Struct) -> msgspec.Struct:
     elif isinstance(value, Agents):
         if parse_reference(value.token).source == "literal":
             return msgspec.structs.replace(value, token=HIDDEN)
+    elif isinstance(value, SharedState):
+        if "@" in value.redis and parse_reference(value.redis).source == "literal":
+            return msgspec.structs.replace(value, redis=HIDDEN)
     elif isinstance(value, HeaderEdits):
         safe = {name: HIDDEN if _TELLING_NAME.search(name) else text for name, text in value.set.items()}
         return msgspec.structs.replace(value, set=safe)

@@ -250,7 +250,8 @@ def type_text(kind: inspect.Type) -> str:
         return " or ".join(type_text(each) for each in kind.types if not isinstance(each, inspect.NoneType))
     if isinstance(kind, (inspect.IntType, inspect.FloatType)):
         word = "integer" if isinstance(kind, inspect.IntType) else "number"
-        return word + _bounds(kind.ge, kind.le)
+        above = "" if kind.gt is None else f", more than {kind.gt}"
+        return word + above + _bounds(kind.ge, kind.le)
     names: dict[type[inspect.Type], str] = {inspect.StrType: "string", inspect.BoolType: "boolean"}
     return names.get(type(kind), "any value")
 

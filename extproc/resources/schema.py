@@ -162,6 +162,6 @@ def _type(kind: inspect.Type) -> dict[str, Any]:
         return {"anyOf": [_type(member) for member in kind.types]}
     if isinstance(kind, (inspect.IntType, inspect.FloatType)):
         found: dict[str, Any] = {"type": "integer" if isinstance(kind, inspect.IntType) else "number"}
-        limits = {"minimum": kind.ge, "maximum": kind.le}
+        limits = {"minimum": kind.ge, "maximum": kind.le, "exclusiveMinimum": kind.gt}
         return found | {name: limit for name, limit in limits.items() if limit is not None}
     return {"type": _PRIMITIVES[type(kind)]} if type(kind) in _PRIMITIVES else {}

@@ -84,6 +84,8 @@ class ClassifierSettings(Spec, frozen=True, kw_only=True):
     model: str | None = None
     """Directory of another local Hugging Face model (sequence or token classification, ONNX or torch), relative to
     the manifest. Default: the model that comes with Sluice."""
+    labels: dict[str, str] = {}
+    """Label of another model to the category that it means; an empty string for a label that is no finding."""
     thresholds: dict[str, Probability] = {}
     """Category to the probability from which it counts, in place of the model's own threshold."""
 
@@ -99,6 +101,8 @@ class CustomRecogniser(Spec, frozen=True, kw_only=True):
     score: Probability = 0.6
     context: list[str] = []
     """Words that raise the score where they stand near a match."""
+    longest: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """Characters of the longest match. Streamed answers wait for so many; a longer match may be cut there."""
 
 
 class Judge(Spec, frozen=True, kw_only=True):
@@ -166,8 +170,8 @@ class LLMSecurityPolicySpec(Spec, frozen=True, kw_only=True):
     are denied, personal data is masked, names and places are reported."""
     allowed_values: list[str] = []
     """Values that are never reported, such as your own public address."""
-    minimum_score: Probability = 0.4
-    """Findings of recognisers below it do not count."""
+    minimum_score: Probability = 0.5
+    """Findings of recognisers below it do not count. They report nothing below 0.5."""
     message: Literal["openai", "text"] = "openai"
     """How a refusal reads: an OpenAI error object, or the plain text `request was denied by asm llm proxy`."""
     masking: Masking = field(default_factory=Masking)

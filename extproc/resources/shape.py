@@ -165,16 +165,11 @@ class _Walk:
             yield self._expected(value, kind, path)
             return
         assert isinstance(value, (int, float))  # noqa: S101 - narrows the type for the checker
-        low, high = kind.ge, kind.le
-        if (low is not None and value < low) or (high is not None and value > high):
-            bounds = " and ".join(
-                text
-                for text in (
-                    f"at least {low}" if low is not None else "",
-                    f"at most {high}" if high is not None else "",
-                )
-                if text
-            )
+        low, high, above = kind.ge, kind.le, kind.gt
+        inside = (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)
+        if not inside:
+            limits = (("more than", above), ("at least", low), ("at most", high))
+            bounds = " and ".join(f"{word} {limit}" for word, limit in limits if limit is not None)
             yield self._document.problem(path, f"{value} is out of range", f"must be {bounds}")
         elif isinstance(value, int):
             yield from self._fits(value, path)

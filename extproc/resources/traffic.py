@@ -14,6 +14,8 @@ from extproc.resources.base import Duration, Metadata, Size, Spec
 
 Positive = Annotated[int, Meta(ge=1)]
 Amount = Annotated[float, Meta(ge=0)]
+Capacity = Annotated[float, Meta(ge=1)]
+Rate = Annotated[float, Meta(gt=0)]
 Unit = Literal["requests", "tokens"]
 
 
@@ -57,7 +59,7 @@ class Selector(Spec, frozen=True, kw_only=True):
 class WorkloadParameters(Spec, frozen=True, kw_only=True):
     """How a class of requests is treated while it waits."""
 
-    priority: Annotated[float, Meta(gt=0)] = 1.0
+    priority: Annotated[float, Meta(ge=0.001, le=1000)] = 1.0
     """Share of the capacity while several classes wait: 200 gets twice as much as 100."""
     queue_timeout: Duration = Duration(10)
     """Longest wait; after it the request is refused."""
@@ -104,9 +106,9 @@ class RateLimiterParameters(Spec, frozen=True, kw_only=True):
 
 
 class RateLimiter(Spec, frozen=True, kw_only=True):
-    bucket_capacity: Amount
+    bucket_capacity: Capacity
     """What may pass at once."""
-    fill_amount: Amount
+    fill_amount: Rate
     parameters: RateLimiterParameters = field(default_factory=RateLimiterParameters)
     unit: Unit = "requests"
     """`tokens` counts prompt and completion: reserved by estimate before, settled by real usage after."""
@@ -136,8 +138,8 @@ class QuotaRateLimiter(Spec, frozen=True, kw_only=True):
 
 
 class QuotaScheduler(Spec, frozen=True, kw_only=True):
-    bucket_capacity: Amount
-    fill_amount: Amount
+    bucket_capacity: Capacity
+    fill_amount: Rate
     rate_limiter: QuotaRateLimiter = field(default_factory=QuotaRateLimiter)
     unit: Unit = "requests"
     reserve: Literal["predicted", "max_tokens"] = "predicted"
@@ -211,7 +213,7 @@ class ConcurrencySchedulingPolicy(Spec, frozen=True, kw_only=True):
 class Gradient(Spec, frozen=True, kw_only=True):
     min_gradient: Annotated[float, Meta(gt=0, le=1)] = 0.1
     """The admitted load falls at most to this part of itself in one step."""
-    max_gradient: Annotated[float, Meta(gt=0)] = 1.0
+    max_gradient: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
 
 class LoadScheduler(Spec, frozen=True, kw_only=True):

@@ -25,11 +25,16 @@ def answer_filter(state: Guarding) -> OpenFilter | None:
 
     def open_filter(channel: Channel, /) -> _Filter:
         # what the API repeats of the client's own request was looked at with the request
-        guards = [] if channel.kind == "echo" else [(watch, _guard(watch)) for watch in looking]
+        guards = [] if channel.kind == "echo" else [(watch, _guard(watch, state)) for watch in looking]
         restorer = Restorer(vault, in_json=channel.kind == "arguments") if vault else None
         return _Filter(guards, restorer, state)
 
     return open_filter
+
+
+def watches_only(state: Guarding) -> bool:
+    """Whether answers are looked at and pass unchanged: every policy that does so runs dry, and nothing was masked."""
+    return not fails_closed(state) and not (state.vault and any(watch.restore for watch in state.watches))
 
 
 def fails_closed(state: Guarding) -> bool:
@@ -68,15 +73,19 @@ class _Filter:
         return _Piece(text, denied)
 
 
-def _guard(watch: Watch) -> StreamGuard:
+def _guard(watch: Watch, state: Guarding) -> StreamGuard:
     if watch.reader is None:
         raise AssertionError("only policies that look at answers have guards")
-    return watch.reader.open((lambda _: "report") if watch.dry_run else None)
+
+    def failed(detector: str) -> None:
+        state.failures[watch.name, detector] += 1
+
+    return watch.reader.open(watch_only=watch.dry_run, failed=failed)
 
 
 def _count(state: Guarding, watch: Watch, findings: Iterable[Finding]) -> None:
     for found in findings:
-        state.seen[watch.name, found.category, watch.guard.policy.action(found.category), "response"] += 1
+        state.seen[watch.name, found.category, watch.says(found.category), "response"] += 1
 
 
 def _denied_category(watch: Watch, findings: Sequence[Finding]) -> str:

@@ -16,3 +16,5 @@ class Errand:
     begin: Callable[[], Awaitable[None]]
     longest: float
     """Seconds that it may take."""
+    streaming: bool = False
+    """Whether Envoy may send on meanwhile: the pieces of an answer do not wait for the replies to earlier ones."""

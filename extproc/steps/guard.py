@@ -23,10 +23,12 @@ from extproc.steps.request import Request, refuse
 COMPATIBLE_TEXT = b"request was denied by asm llm proxy"
 COMPATIBLE_JUDGE = b"external service returned deny: "
 
+_UNREACHED = Opinion(True, "The judge that has to be asked cannot be reached.")
+
 Examine = Callable[[Callable[[], list[Check]], float], Awaitable[list[Check]]]
 """Runs a function in a thread for at most so many seconds. Raises TimeoutError."""
-AskJudge = Callable[[str], Awaitable[Opinion | None]]
-"""The judge's opinion of a text; None where it cannot be had."""
+AskJudge = Callable[[list[str]], Awaitable[list[Opinion | None]]]
+"""The judge's opinion of each text; None where it cannot be had."""
 Vaults = Callable[[str, float], Vault]
 """The placeholders of a conversation, at a time."""
 
@@ -54,6 +56,11 @@ class Watch:
     restore: bool = True
     conversation_header: str | None = None
     vaults: Vaults | None = None
+
+    def says(self, category: str) -> str:
+        """What is done about a category, or would be."""
+        action = self.guard.policy.action(category)
+        return f"would_{action}" if self.dry_run and action != "report" else action
 
 
 Seen = tuple[str, str, str, str]
@@ -91,7 +98,12 @@ def guard(request: Request) -> Answer | Errand | None:
             return refusal
         if _missing(state):
             return Errand(lambda: _look(state), sum(watch.longest for watch in watches))
-    return _conclude(request, state)
+    answer = _conclude(request, state)
+    # the exchange may last for minutes, and needs none of the texts any more
+    state.passages = ()
+    state.checks.clear()
+    state.opinions.clear()
+    return answer
 
 
 def _begin(request: Request, state: Guarding) -> Answer | None:
@@ -105,8 +117,7 @@ def _begin(request: Request, state: Guarding) -> Answer | None:
         state.passages, media = found.passages, found.media
     for watch in state.watches:
         if media and not watch.media:
-            action = "deny"
-            state.seen[watch.name, "UNCHECKED", action, "request"] += 1
+            state.seen[watch.name, "UNCHECKED", "would_deny" if watch.dry_run else "deny", "request"] += 1
             if not watch.dry_run:
                 verdict = Verdict("deny", "UNCHECKED", "The request holds content that cannot be looked into.")
                 return _refuse(state, watch, verdict)
@@ -144,13 +155,12 @@ def _questions(watch: Watch, state: Guarding) -> list[str]:
 async def _look(state: Guarding) -> None:
     for watch in state.watches:
         known = state.checks[watch.name]
-        texts = dict.fromkeys(each.text for each in _inspected(watch, state.passages) if each.text not in known)
-        if texts:
-            known.update(zip(texts, await _examined(watch, list(texts)), strict=True))
+        new = list(dict.fromkeys(each.text for each in _inspected(watch, state.passages) if each.text not in known))
+        if new:
+            known.update(zip(new, await _examined(watch, new), strict=True))
         if watch.judge is not None:
-            opinions = state.opinions[watch.name] = {}
-            for text in _questions(watch, state):
-                opinions[text] = await watch.judge(text)
+            texts = _questions(watch, state)
+            state.opinions[watch.name] = dict(zip(texts, await watch.judge(texts), strict=True))
     state.asked = True
 
 
@@ -188,8 +198,9 @@ def _conclude(request: Request, state: Guarding) -> Answer | None:
         verdict = watch.guard.judge(pairs)
         opinion = _opinion(watch, state)
         if verdict.action != "deny" and opinion is not None:
-            verdict = Verdict("deny", "JUDGE", opinion.reason or explain("JUDGE", chinese=is_chinese(pairs[0][0])))
-            state.seen[watch.name, "JUDGE", "deny", "request"] += 1
+            category = "JUDGE" if opinion is not _UNREACHED else "UNCHECKED"
+            verdict = Verdict("deny", category, opinion.reason or explain(category, chinese=is_chinese(pairs[0][0])))
+            state.seen[watch.name, category, "would_deny" if watch.dry_run else "deny", "request"] += 1
         if watch.dry_run:
             continue
         if verdict.action == "deny":
@@ -213,7 +224,7 @@ def _opinion(watch: Watch, state: Guarding) -> Opinion | None:
         if opinion is None:
             state.failures[watch.name, "judge"] += 1
             if watch.judge_closed and watch.guard.policy.action("UNCHECKED") == "deny":
-                return Opinion(True, "The judge that has to be asked cannot be reached.")
+                return _UNREACHED
         elif opinion.denied and watch.guard.policy.action("JUDGE") == "deny":
             return opinion
     return None
@@ -222,8 +233,7 @@ def _opinion(watch: Watch, state: Guarding) -> Opinion | None:
 def _count(state: Guarding, watch: Watch, checks: Iterable[Check]) -> None:
     for check in checks:
         for found in watch.guard.spans(check.findings):
-            action = watch.guard.policy.action(found.category)
-            state.seen[watch.name, found.category, action, "request"] += 1
+            state.seen[watch.name, found.category, watch.says(found.category), "request"] += 1
         for name in check.failures:
             state.failures[watch.name, name] += 1
 
@@ -259,6 +269,6 @@ def _refuse(state: Guarding, watch: Watch, verdict: Verdict, opinion: Opinion | 
     answer = refuse(Ending.CONTENT_DENIED, verdict.reason, code=verdict.category.lower(), param="messages")
     if not watch.plain_refusal:
         return answer
-    body = COMPATIBLE_TEXT if opinion is None else COMPATIBLE_JUDGE + opinion.as_json.encode()
+    body = COMPATIBLE_TEXT if opinion is None or opinion is _UNREACHED else COMPATIBLE_JUDGE + opinion.as_json.encode()
     headers = tuple(pair for pair in answer.headers if pair[0] != "content-type")
     return Answer(answer.ending, answer.status, body, (*headers, ("content-type", b"text/plain; charset=utf-8")))

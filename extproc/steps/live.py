@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from extproc.steps.admit import Gate
 from extproc.steps.identity import Identity
 from extproc.steps.routes import RouteTable
 
@@ -17,6 +18,8 @@ class Live:
     response_limit: int = 32 * 2**20
     """Bytes of a JSON answer held for editing."""
     longest_wait: float = 0.0
-    """Seconds that a request may wait in any one queue."""
+    """Seconds that a request may wait in queues, all together."""
     reads_claims: bool = False
     """Whether any rule looks at JWT claims."""
+    gate: Gate | None = None
+    """Flow control; None where there are no policies for it."""

@@ -7,31 +7,33 @@ from collections.abc import Callable
 import msgspec
 
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer, Decision, ResponsePlan
+from extproc.exchange.values import Answer, Decision
 from extproc.payload.chat import Operation
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
-from extproc.steps.answers import REFUSAL, answer_filter, fails_closed
+from extproc.scheduling.place import Waiting
+from extproc.steps.admit import admit
 from extproc.steps.errand import Errand
 from extproc.steps.guard import guard
 from extproc.steps.parse import parse
+from extproc.steps.plan import response_plan
 from extproc.steps.request import JSON_TYPE, Request
 from extproc.steps.route import route
 from extproc.steps.steer import DESTINATION, steer
 from extproc.steps.transform import transform
 
-Wait = Place[Pick] | Errand
+Wait = Place[Pick] | Waiting | Errand
 
 Step = Callable[[Request], Answer | Wait | None]
 """Reads and completes the request. An answer ends it here; a wait asks to be run again once it is over."""
 
-STEPS: tuple[Step, ...] = (parse, route, guard, transform, steer)
+STEPS: tuple[Step, ...] = (parse, route, guard, transform, admit, steer)
 
 
 def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | Answer | Wait:
     """Takes a request through the steps, or through the rest of them after a wait.
 
-    Whoever calls it releases `request.lease`, whatever the outcome.
+    Whoever calls it releases `request.lease` and settles `request.admission`, whatever the outcome.
     """
     if request.head.operation is Operation.MODELS and request.head.method == "GET":
         return list_models(request)
@@ -68,21 +70,13 @@ def _decision(request: Request) -> Decision:
     if request.endpoints:
         facts["endpoint"] = request.endpoints.partition(",")[0]
         metadata["envoy.lb"] = {DESTINATION: request.endpoints}
-    guarding = request.guarding
-    restore = rule.restore_model and request.requested_model not in ("", request.target_model)
+    admission = request.admission
+    if admission is not None and admission.cache:
+        facts["cache"] = admission.cache
     return Decision(
         metadata=metadata,
         set_headers=tuple(request.set_headers),
         remove_headers=tuple(request.remove_headers),
         body=request.new_body,
-        plan=ResponsePlan(
-            model=request.requested_model if restore else None,
-            strip_usage=request.strip_usage,
-            set_headers=rule.response_set,
-            remove_headers=rule.response_remove,
-            open_filter=None if guarding is None else answer_filter(guarding),
-            fail_closed=guarding is not None and fails_closed(guarding),
-            refusal=REFUSAL,
-            operation=request.head.operation,
-        ),
+        plan=response_plan(request),
     )

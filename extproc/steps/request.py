@@ -15,6 +15,7 @@ from extproc.pool.waiting import Place
 from extproc.steps.routes import Backend, HostRoutes, Rule
 
 if TYPE_CHECKING:
+    from extproc.steps.admit import Admission, Gate
     from extproc.steps.guard import Guarding
 
 JSON_TYPE = ("content-type", b"application/json")
@@ -105,6 +106,9 @@ class Request:
     """Addresses to which the gateway limits the choice of an endpoint; None: no limit."""
     guarding: Guarding | None = None
     """What security policies found; None where none applies."""
+    gate: Gate | None = None
+    """Flow control; None where there are no policies for it."""
+    admission: Admission | None = None
 
 
 def refuse(ending: Ending, message: str, *, code: str | None = None, param: str | None = None) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from extproc.exchange.values import HeaderList
@@ -114,6 +114,10 @@ class Rule:
         if not self.matches:
             return True
         return any((m.model is None or (model != "" and m.model(model))) and m.head_fits(head) for m in self.matches)
+
+    def copy(self) -> Rule:
+        """The same rule at the same turn; what becomes of the one does not change the other's turns."""
+        return replace(self, _credit=list(self._credit))
 
     def next_backend(self) -> Backend:
         """The destination whose turn it is (the smooth weighted round robin of nginx)."""

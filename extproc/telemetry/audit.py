@@ -44,6 +44,14 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By category and action, such as `EMAIL/mask`; those of the answer begin with `response/`."""
     denied_by: str = ""
     """`POLICY/CATEGORY` of what was refused."""
+    policy: str = ""
+    """Traffic policy that refused the request."""
+    waited_seconds: float = 0.0
+    """How long traffic policies let it wait."""
+    cache: str = ""
+    """`hit`, `miss` or `bypass`."""
+    saved_tokens: int = 0
+    """What an answer out of the cache had cost once."""
 
 
 class AuditLog:
@@ -92,6 +100,10 @@ def _line(record: ExchangeRecord, at: datetime) -> AuditLine:
         completion_bytes=record.completion_bytes,
         findings=_findings(record),
         denied_by=record.denied_by,
+        policy=record.policy,
+        waited_seconds=round(record.waited, 6),
+        cache=record.cache,
+        saved_tokens=0 if record.saved is None else record.saved.total_tokens,
     )
 
 

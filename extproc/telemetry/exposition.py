@@ -60,6 +60,13 @@ class _Histograms(HistogramMetricFamily):
             self.add_metric(labels, list(zip(bounds, map(float, counts), strict=True)), distribution.total)
 
 
+def histogram_family(name: str, documentation: str, distribution: Distribution) -> Metric:
+    """One distribution without labels."""
+    family = _Histograms(name, documentation, ())
+    family.add((), distribution)
+    return family
+
+
 def gen_ai_families(all_series: Sequence[Series]) -> Iterator[Metric]:
     """The OpenTelemetry GenAI histograms in Prometheus form."""
     family = _Histograms("gen_ai_client_token_usage", "Tokens per request.", (*_GEN_AI, "gen_ai_token_type"))

@@ -15,6 +15,7 @@ from extproc.exchange.endings import Ending
 from extproc.telemetry.endpoints import EndpointStatus, PoolStatus, endpoint_families, pool_families
 from extproc.telemetry.exposition import Exposition, gen_ai_families, message_families, token_families
 from extproc.telemetry.findings import FindingTotals
+from extproc.telemetry.flow import FlowStatus, FlowTotals, flow_families
 from extproc.telemetry.labels import OTHER, LabelCap
 from extproc.telemetry.series import DURATION_BUCKETS, MESSAGE_BUCKETS, Distribution, Series, TokenTotals
 
@@ -31,8 +32,8 @@ _Labels = tuple[str, str, str, str, str]
 class Metrics(Collector):
     """Counts and times of everything, on a registry of its own.
 
-    `record` is a ledger sink. `max_label_values` caps every label that outsiders can fill; `endpoints` and `pools` are
-    asked at each scrape, on the event loop. Not thread-safe for writers.
+    `record` is a ledger sink. `max_label_values` caps every label that outsiders can fill; `endpoints`, `pools` and
+    `flow` are asked at each scrape, on the event loop. Not thread-safe for writers.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Metrics(Collector):
         max_series: int = MAX_SERIES,
         endpoints: Callable[[], Iterable[EndpointStatus]] = tuple,
         pools: Callable[[], Iterable[PoolStatus]] = tuple,
+        flow: Callable[[], FlowStatus] = FlowStatus,
     ) -> None:
         self._operations = LabelCap(max_label_values)
         self._sources = LabelCap(max_label_values)
@@ -58,7 +60,10 @@ class Metrics(Collector):
         self._statuses: tuple[EndpointStatus, ...] = ()
         self._pools = pools
         self._pool_statuses: tuple[PoolStatus, ...] = ()
+        self._flow = flow
+        self._flow_status = FlowStatus()
         self._findings = FindingTotals()
+        self._flow_totals = FlowTotals()
         self._scraping = asyncio.Lock()
 
         self.registry = CollectorRegistry()
@@ -92,6 +97,8 @@ class Metrics(Collector):
             self._new_exchange(exchange)
         if record.seen or record.guard_failures:
             self._findings.add(record)
+        if record.waited or record.cache:
+            self._flow_totals.add(record)
         if not target or ending not in _SERVED:
             return
         success = 200 <= status < 300
@@ -141,6 +148,7 @@ class Metrics(Collector):
         async with self._scraping:
             self._statuses = tuple(self._endpoints())
             self._pool_statuses = tuple(self._pools())
+            self._flow_status = self._flow()
             return await asyncio.to_thread(self.render, accept)
 
     def render(self, accept: str = "") -> Exposition:
@@ -167,6 +175,8 @@ class Metrics(Collector):
         yield from endpoint_families(self._statuses)
         yield from pool_families(self._pool_statuses)
         yield from self._findings.families()
+        yield from flow_families(self._flow_status)
+        yield from self._flow_totals.families()
 
     def _new_exchange(self, exchange: tuple[str, Ending, int]) -> None:
         target, ending, hundreds = exchange

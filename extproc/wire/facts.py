@@ -9,6 +9,8 @@ from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange
 from extproc.exchange.values import Answer, Metadata
+from extproc.payload.usage import Usage
+from extproc.scheduling.place import Hit
 from extproc.steps.request import Request
 
 Facts = Mapping[str, float | bool]
@@ -47,15 +49,24 @@ def complete(record: ExchangeRecord, exchange: Exchange, request: Request | None
     if request is not None and (guarding := request.guarding) is not None:
         record.seen, record.guard_failures = guarding.seen, guarding.failures
         record.denied_by = guarding.denied_by
+    if request is not None and (admission := request.admission) is not None:
+        record.policy, record.cache = admission.policy, admission.cache
+        record.waited = admission.waited(now)
+        if isinstance(admission.outcome, Hit):
+            entry = admission.outcome.entry
+            record.saved = Usage(entry.prompt_tokens, entry.completion_tokens)
 
 
-def refusal_facts(record: ExchangeRecord, answer: Answer) -> Metadata:
+def refusal_facts(record: ExchangeRecord, answer: Answer, request: Request | None) -> Metadata:
     """What the access log says of an exchange that Sluice answers itself."""
+    admission = None if request is None else request.admission
     facts = {
         "reason": answer.ending.value,
         "route": record.route,
         "source": record.source,
         "requested_model": record.requested_model,
+        "policy": admission.policy if admission is not None else "",
+        "cache": admission.cache if admission is not None else "",
     }
     return {"sluice": {name: value for name, value in facts.items() if value}}
 

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from extproc.exchange.exchange import UnexpectedEventError
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
+from extproc.scheduling.place import Waiting
 from extproc.steps.errand import Errand
 from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.service import Service
@@ -145,24 +146,28 @@ class Server:
                 for reply in session.hold(errand.longest + self._service.live.longest_wait):
                     await write(reply)
                 await asyncio.wait((task, ahead), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
+            if not task.done() and not (errand.streaming and ahead.result() is not grpc.aio.EOF):
                 return _still_there(ahead)
             await task
             return True
         finally:
             task.cancel()
 
-    async def _wait(self, place: Place[Pick], ahead: asyncio.Future[Any]) -> bool:
+    async def _wait(self, place: Place[Pick] | Waiting, ahead: asyncio.Future[Any]) -> bool:
         """Returns once `place` is settled: True, or False if Envoy has gone before."""
         woken = asyncio.get_running_loop().create_future()
         place.wake = lambda: None if woken.done() else woken.set_result(None)
         clock = self._service.clock
         while place.outcome == "waiting":
-            pause = min(place.try_period, max(0.0, place.deadline - clock()))
-            await asyncio.wait((woken, ahead), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            if isinstance(place, Waiting):  # flow control has one timer for all who wait
+                await asyncio.wait((woken, ahead), return_when=asyncio.FIRST_COMPLETED)
+            else:
+                pause = min(place.try_period, max(0.0, place.deadline - clock()))
+                await asyncio.wait((woken, ahead), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             if ahead.done():
                 return _still_there(ahead)
-            place.retry(clock())
+            if not isinstance(place, Waiting):
+                place.retry(clock())
         return True
 
 

@@ -17,6 +17,7 @@ from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
 from extproc.exchange.values import Answer, BodyReply
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
+from extproc.scheduling.place import Waiting
 from extproc.steps.errand import Errand
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
@@ -25,8 +26,9 @@ from extproc.steps.route import open_route
 from extproc.steps.steer import follow, misfit
 from extproc.wire import codec
 from extproc.wire.duplex import Framing, Pieces, Replies, framing
-from extproc.wire.facts import Facts, complete, flatten_claims, log_facts, note_request, refusal_facts
+from extproc.wire.facts import Facts, flatten_claims, log_facts, note_request, refusal_facts
 from extproc.wire.service import Service
+from extproc.wire.settlement import look_at_headers, settle
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class Session:
         self._has_body = True
         self._has_trailers = False
         self._pieces = Pieces()
-        self.waiting: Place[Pick] | Errand | None = None
+        self.waiting: Place[Pick] | Waiting | Errand | None = None
         """What the exchange waits for; `resume` is due when it is over."""
         self._next: Callable[[], Replies] = self._decide
         """What `resume` goes on with."""
@@ -149,6 +151,7 @@ class Session:
             head, *opened, body_limit=self._live.body_limit, now=record.started, expect=self._service.expect
         )
         self._request.subset = codec.subset_of(message)
+        self._request.gate = self._live.gate
         if not self._has_body:
             return self._decide()
         return self._framing.request_opened()
@@ -183,6 +186,9 @@ class Session:
         if isinstance(decision, Place):
             self.waiting = decision
             return self.hold(decision.deadline - self._service.clock())
+        if isinstance(decision, Waiting):  # more waits may follow, but Envoy is told to be patient only once
+            self.waiting = decision
+            return self.hold(self._live.longest_wait)
         if isinstance(decision, Errand):
             self.waiting = decision
             return ()
@@ -198,13 +204,15 @@ class Session:
         self._exchange.answered(answer)
         self.done = True
         self._settle()
-        return (codec.encode_answer(answer, refusal_facts(self._record, answer)),)
+        return (codec.encode_answer(answer, refusal_facts(self._record, answer, self._request)),)
 
     def _response_headers(self, message: Any) -> Replies:
         part = message.response_headers
         headers = codec.headers_of(part)
         reply = self._exchange.response_headers(headers, end=part.end_of_stream)
         moved_to = ""
+        if self._request is not None and self._request.admission is not None:
+            look_at_headers(self._request.admission, headers)
         if self._request is not None and self._request.lease is not None:
             by_envoy = self._exchange.ending is Ending.REPLIED_BY_ENVOY
             moved_to = follow(self._request, codec.served_by(message), self._service.clock(), failed_there=by_envoy)
@@ -229,7 +237,7 @@ class Session:
         async def begin() -> None:
             replies.append(await self._service.beside(work))
 
-        self.waiting = Errand(begin, 0.0)
+        self.waiting = Errand(begin, 0.0, streaming=True)
         self._next = lambda: self._answer_piece(replies[0], chunk, end, now)
         return ()
 
@@ -275,14 +283,7 @@ class Session:
         if self._settled:
             return
         self._settled = True
-        record = self._record
-        complete(record, self._exchange, self._request, self._service.clock())
-        if self._request is not None and self._request.lease is not None:
-            if record.ending is Ending.CLIENT_GONE:  # or the endpoint has gone: Envoy does not say which
-                self._request.lease.suspect([record.endpoint])
-            self._request.lease.release(record.ended)
-        self._service.metrics.exchange_ended()
-        self._service.settle(record)
+        settle(self._service, self._record, self._exchange, self._request)
 
     _HANDLERS: ClassVar[dict[str, Callable[[Session, Any], Replies]]] = {
         "request_headers": _request_headers,

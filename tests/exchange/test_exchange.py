@@ -219,7 +219,7 @@ def test_header_patterns_become_the_names_that_are_there() -> None:
 
 
 def test_every_refusal_has_its_http_form() -> None:
-    own = {Ending.COMPLETED, Ending.ANSWERED, Ending.CLIENT_GONE, Ending.REPLIED_BY_ENVOY}
+    own = {Ending.COMPLETED, Ending.ANSWERED, Ending.CACHED, Ending.CACHED, Ending.CLIENT_GONE, Ending.REPLIED_BY_ENVOY}
     assert set(REFUSALS) == set(Ending) - own
     assert error_body(Ending.NOT_JSON, 'a "quote"', param="x") == (
         b'{"error":{"message":"a \\"quote\\"","type":"invalid_request_error","code":"not_json","param":"x"}}'

@@ -90,6 +90,20 @@ def test_too_many_texts_are_refused() -> None:
         passages(Document.parse(body))
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"messages":[{"role":"user","content":"secret","content":"hi"}]}', "duplicate_key"),
+        (b'{"messages":[{"role":"user","content":[{"type":"text","text":"a","text":"b"}]}]}', "duplicate_key"),
+        (b'{"messages":[{"role":"user","content":"\\ud800"}]}', "invalid_json"),
+    ],
+)
+def test_what_two_readers_may_read_differently_is_refused(body: bytes, code: str) -> None:
+    with pytest.raises(PayloadError) as refused:
+        passages(Document.parse(body))
+    assert refused.value.code == code
+
+
 def test_only_the_named_text_changes() -> None:
     body = b'{ "messages": [ {"role":"user", "content" : "a\\u0041", "n": 1.50e2},'
     body += b' {"content": ["x", {"text":"y"}]} ], "z":1 }'

@@ -150,7 +150,10 @@ async def test_a_dry_run_counts_what_it_would_have_done() -> None:
     assert isinstance(decision, Decision)
     assert decision.body is None
     assert request.guarding is not None
-    assert set(request.guarding.seen) == {("p", "SECRET", "deny", "request"), ("p", "EMAIL", "mask", "request")}
+    assert set(request.guarding.seen) == {
+        ("p", "SECRET", "would_deny", "request"),
+        ("p", "EMAIL", "would_mask", "request"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -230,9 +233,9 @@ class Judge:
         self.opinion = opinion
         self.asked: list[str] = []
 
-    async def __call__(self, text: str) -> Opinion | None:
-        self.asked.append(text)
-        return self.opinion
+    async def __call__(self, texts: list[str]) -> list[Opinion | None]:
+        self.asked += texts
+        return [self.opinion] * len(texts)
 
 
 async def test_a_judge_that_is_always_asked() -> None:

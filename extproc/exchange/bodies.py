@@ -1,0 +1,253 @@
+"""What is done to the body of an answer while it passes, one class for each way."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from extproc.exchange.values import UNCHANGED, BodyReply, HeaderList, ResponsePlan
+from extproc.payload.encodings import StreamDecoder, decode_body
+from extproc.payload.errors import PayloadError
+from extproc.payload.guard_answer import DIALECTS, guard_answer
+from extproc.payload.guard_fields import Dialect
+from extproc.payload.guard_stream import GuardedStream
+from extproc.payload.stream_edit import StreamEditor, edit_json_answer
+from extproc.payload.stream_usage import StreamUsage
+from extproc.payload.usage import Usage, usage_from_json
+
+_EMPTY = BodyReply(body=b"")
+_BROKEN = BodyReply(broken=True)
+"""For bodies whose encoding header is gone already, so that their raw bytes must not follow."""
+
+
+class Withheld:
+    """An answer that nobody can look into, where nothing may pass unseen."""
+
+    events: ClassVar[bool] = False
+    usage: Usage | None = None
+    completion_bytes = 0
+    denied = True
+    kept: bytes | None = None
+
+    def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
+        return _BROKEN
+
+    def abandon(self) -> None:
+        """Nothing was counted."""
+
+
+class Emptied(Withheld):
+    """An error in which nobody can look: its status tells enough, so it goes on without its text."""
+
+    def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
+        return _EMPTY
+
+
+class Copy:
+    """What has come of an answer, up to a limit; beyond it nothing."""
+
+    __slots__ = ("_left", "_pieces")
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        self._left -= len(piece)
+        if self._left >= 0:
+            self._pieces.append(piece)
+        else:
+            self._pieces.clear()
+
+    def spoil(self) -> None:
+        """A piece is missing."""
+        self._left = -1
+        self._pieces.clear()
+
+    def whole(self) -> bytes | None:
+        return b"".join(self._pieces) if self._left >= 0 else None
+
+
+class CountedStream:
+    """An event stream that passes unchanged while its usage is read."""
+
+    events: ClassVar[bool] = True
+    denied = False
+    __slots__ = ("_copy", "_decoder", "_usage")
+
+    def __init__(self, decoder: StreamDecoder | None, copy: Copy | None) -> None:
+        self._usage = StreamUsage()
+        self._decoder = decoder
+        self._copy = copy
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._usage.usage
+
+    @property
+    def completion_bytes(self) -> int:
+        return self._usage.completion_bytes
+
+    @property
+    def kept(self) -> bytes | None:
+        return None if self._copy is None else self._copy.whole()
+
+    def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
+        if self._decoder is None:
+            self._usage.feed(chunk)
+            if self._copy is not None:
+                self._copy.add(chunk)
+        else:
+            self._feed_decoded(chunk, self._decoder)
+        if end:
+            self._usage.finish()
+        return UNCHANGED
+
+    def abandon(self) -> None:
+        self._usage.finish()
+
+    def _feed_decoded(self, chunk: bytes, decoder: StreamDecoder) -> None:
+        try:
+            plain = decoder.feed(chunk)
+        except PayloadError:  # unreadable from here on: what was counted so far stands
+            self._decoder = None
+            if self._copy is not None:
+                self._copy.spoil()
+            return
+        self._usage.feed(plain)
+        if self._copy is not None:
+            self._copy.add(plain)
+
+
+class EditedStream:
+    """An event stream in which the model is renamed, the usage chunk is taken out, or texts pass through filters."""
+
+    events: ClassVar[bool] = True
+    __slots__ = ("_copy", "_decoder", "_editor", "_guarded", "_watch_only")
+
+    def __init__(self, plan: ResponsePlan, decoder: StreamDecoder | None, copy: Copy | None) -> None:
+        self._copy = copy
+        self._editor = StreamEditor(plan.model, plan.strip_usage)
+        self._decoder = decoder
+        self._watch_only = plan.watch_only
+        self._guarded: GuardedStream | None = None
+        if plan.open_filter is not None:
+            self._guarded = GuardedStream(plan.open_filter, refusal=plan.refusal, operation=plan.operation)
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._editor.usage
+
+    @property
+    def completion_bytes(self) -> int:
+        return self._editor.completion_bytes
+
+    @property
+    def denied(self) -> bool:
+        return self._guarded is not None and self._guarded.denied and not self._watch_only
+
+    @property
+    def kept(self) -> bytes | None:
+        return None if self._copy is None else self._copy.whole()
+
+    def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
+        if self._decoder is not None:
+            try:
+                chunk = self._decoder.feed(chunk)
+            except PayloadError:
+                return _BROKEN
+        if self._copy is not None:
+            self._copy.add(chunk)
+        edited = self._editor.feed(chunk)
+        if self._guarded is not None:
+            passing = chunk if edited is None else edited
+            rest = self._editor.finish() if end else b""
+            filtered = self._guarded.feed(passing + rest, end=end)
+            return BodyReply(body=passing + rest if self._watch_only else filtered)
+        if self._decoder is not None and edited is None:
+            edited = chunk
+        if not end:
+            return UNCHANGED if edited is None else BodyReply(body=edited)
+        rest = self._editor.finish()
+        if not rest:
+            return UNCHANGED if edited is None else BodyReply(body=edited)
+        return BodyReply(body=(chunk if edited is None else edited) + rest)
+
+    def abandon(self) -> None:
+        self._editor.finish()
+
+
+class WholeAnswer:
+    """A JSON answer, read and edited when it is complete."""
+
+    events: ClassVar[bool] = False
+    __slots__ = (
+        "_encoding",
+        "_held",
+        "_limit",
+        "_pieces",
+        "_plan",
+        "_streamed",
+        "completion_bytes",
+        "denied",
+        "kept",
+        "usage",
+    )
+
+    def __init__(self, plan: ResponsePlan, encoding: str, limit: int, *, streamed: bool) -> None:
+        self._plan = plan
+        self._encoding = encoding
+        self._limit = limit
+        self._streamed = streamed
+        self._pieces: list[bytes] | None = []
+        self._held = 0
+        self.usage: Usage | None = None
+        self.completion_bytes = 0
+        self.denied = False
+        self.kept: bytes | None = None
+
+    def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
+        pieces = self._pieces
+        if pieces is None:
+            return UNCHANGED
+        pieces.append(chunk)
+        self._held += len(chunk)
+        if self._held > self._limit:  # too large to hold: it goes on as it came, uncounted
+            self._pieces = None
+            if (self._encoding and self._plan.edits_body) or self._plan.fail_closed:
+                return _BROKEN
+            return BodyReply(body=b"".join(pieces)) if self._plan.edits_body and len(pieces) > 1 else UNCHANGED
+        if not end:
+            return _EMPTY if self._plan.edits_body else UNCHANGED
+        return self._complete(b"".join(pieces) if len(pieces) > 1 else chunk)
+
+    def abandon(self) -> None:
+        self._pieces = None
+
+    def _complete(self, raw: bytes) -> BodyReply:
+        try:
+            body = decode_body(raw, self._encoding, self._limit) if self._encoding else raw
+        except PayloadError:
+            return _BROKEN if self._plan.edits_body else UNCHANGED
+        self.usage = usage_from_json(body)
+        self.completion_bytes = len(body)
+        self.kept = body if len(body) <= self._plan.keep else None
+        if not self._plan.edits_body:
+            return UNCHANGED
+        edited = self._filtered(edit_json_answer(body, self._plan.model))
+        if edited == raw and not self._streamed:
+            return UNCHANGED
+        return BodyReply(body=edited, set_headers=self._length(edited))
+
+    def _filtered(self, body: bytes) -> bytes:
+        plan = self._plan
+        if plan.open_filter is None:
+            return body
+        dialect = DIALECTS.get(plan.operation, Dialect.OTHER)
+        answer = guard_answer(body, plan.open_filter, refusal=plan.refusal, dialect=dialect)
+        if plan.watch_only:
+            return body
+        self.denied = answer.denied
+        return answer.body
+
+    def _length(self, body: bytes) -> HeaderList:
+        return () if self._streamed else (("content-length", b"%d" % len(body)),)

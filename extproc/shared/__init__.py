@@ -1,0 +1,1 @@
+"""State that several filters share, in Redis. Imported only where Redis is configured."""

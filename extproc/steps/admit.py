@@ -1,0 +1,284 @@
+"""Flow control in a request's way: it may pass, wait, be refused, or be answered from the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from extproc.exchange.endings import REFUSALS, Ending, error_body
+from extproc.exchange.values import Answer, HeaderList, ResponsePlan
+from extproc.payload.chat import Operation
+from extproc.payload.document import Document
+from extproc.payload.guard_answer import DIALECTS, guard_answer
+from extproc.payload.guard_fields import Dialect
+from extproc.payload.replay import to_events
+from extproc.payload.stream_edit import edit_json_answer
+from extproc.scheduling.cache import cache_key, forbids_storing
+from extproc.scheduling.claims import CacheEntry
+from extproc.scheduling.job import Job
+from extproc.scheduling.outcome import Reason, Refused
+from extproc.scheduling.place import Hit, Outcome, Prepared, Ticket, Waiting
+from extproc.scheduling.predict import Prediction
+from extproc.scheduling.predict_features import Features, features
+from extproc.steps.asked import asked, choices, output_limit, sent_document
+from extproc.steps.errand import Errand
+from extproc.steps.labels import TENANT, Labelling, labels_of
+from extproc.steps.plan import CACHE_HEADER, response_plan
+from extproc.steps.request import JSON_TYPE, Request
+
+EVENTS_TYPE = ("content-type", b"text/event-stream; charset=utf-8")
+_CACHEABLE = frozenset((Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS, Operation.EMBEDDINGS))
+_INLINE = 4096
+"""Bytes of a kept answer that filters look at at once; more are in a thread."""
+_ENDINGS: Mapping[Reason, Ending] = {
+    "ramped_out": Ending.RAMPED_OUT,
+    "rate_limited": Ending.RATE_LIMITED,
+    "too_many_in_flight": Ending.TOO_MANY_IN_FLIGHT,
+    "too_large": Ending.EXCEEDS_QUOTA,
+    "queue_full": Ending.QUEUE_FULL,
+    "queue_timeout": Ending.QUEUE_TIMEOUT,
+    "evicted": Ending.EVICTED,
+    "left": Ending.QUEUE_TIMEOUT,  # which nobody reads any more
+}
+_TYPES = {403: "permission_error", 429: "rate_limit_error"}
+_TEXTS: Mapping[Reason, str] = {
+    "ramped_out": "is being introduced and does not serve this request yet",
+    "rate_limited": "allows no more of these requests at the moment",
+    "too_many_in_flight": "allows no more of these requests at one time",
+    "too_large": "will never allow a request of this size: ask for fewer tokens",
+    "queue_full": "has as many requests waiting as it may have",
+    "queue_timeout": "did not get to this request in the time that it may wait",
+    "evicted": "has given this request's place to one with a higher priority",
+    "left": "was not asked to the end",
+}
+
+
+class Gate(Protocol):
+    """Flow control of one configuration, as requests see it."""
+
+    @property
+    def labelling(self) -> Labelling: ...
+
+    @property
+    def predicts(self) -> bool:
+        """Whether anything depends on how long an answer will be."""
+        ...
+
+    def clock(self) -> float: ...
+
+    def predict(self, found: Features) -> Prediction: ...
+
+    def new_id(self) -> str:
+        """Unique among all replicas."""
+        ...
+
+    def enter(self, job: Job) -> Outcome | Prepared:
+        """`Prepared` where the outcome has to be `ask`ed for."""
+        ...
+
+    def ask(self, prepared: Prepared) -> Awaitable[Outcome]: ...
+
+    def learn(self, found: Features, tokens: int, now: float) -> None:
+        """An answer has come to its end."""
+        ...
+
+    def changed(self) -> None:
+        """A ticket was settled or undone: others may go on."""
+        ...
+
+    def beside(self, work: Callable[[], Answer]) -> Awaitable[Answer]:
+        """Runs long work in a thread."""
+        ...
+
+
+@dataclass(slots=True)
+class Admission:
+    """Where one request stands with flow control. Whoever ends the exchange settles its ticket."""
+
+    gate: Gate
+    job: Job
+    features: Features | None
+    """None: nothing is to be learned from its answer."""
+    choices: int
+    operation: Operation
+    outcome: Outcome | Prepared
+    entered: float
+    passed: float | None = None
+    """When flow control was done with it."""
+    queued: bool = False
+    """Whether it had to wait."""
+    storable: bool = True
+    """False once the answer itself says that it is not to be kept."""
+    answer: Answer | None = None
+    """Made from a kept one in a thread."""
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """What the request holds, or held; None where it was refused at once."""
+        return None if isinstance(self.outcome, Refused) else self.outcome.ticket
+
+    def waited(self, now: float) -> float:
+        """Seconds, until `now` at the most."""
+        return (now if self.passed is None else self.passed) - self.entered if self.queued else 0.0
+
+    @property
+    def policy(self) -> str:
+        """Which policy refused it; empty where none did."""
+        return self.outcome.policy if isinstance(self.outcome, Refused) else ""
+
+    @property
+    def cache(self) -> str:
+        """What the client is told of the cache; empty where no policy for it applies."""
+        ticket = self.ticket
+        return "" if ticket is None else ticket.cache_status
+
+    @property
+    def keep(self) -> int:
+        """Bytes of the answer that the cache would take; 0: it wants none."""
+        ticket = self.ticket
+        if ticket is None or ticket.cache is None or ticket.lookup is None:
+            return 0
+        return ticket.cache.policy.max_entry_bytes
+
+
+def admit(request: Request) -> Answer | Waiting | Errand | None:
+    """Fills `admission`; does nothing where there are no policies. Runs again after each wait."""
+    gate = request.gate
+    if gate is None:
+        return None
+    state = request.admission
+    if state is None:
+        state = request.admission = _enter(request, gate)
+    outcome = state.outcome
+    if isinstance(outcome, Prepared):
+        return Errand(partial(_ask, gate, state, outcome), 0.0)
+    if isinstance(outcome, Waiting):
+        state.queued = True
+        if outcome.outcome == "waiting":
+            return outcome
+        if outcome.result is None:
+            raise AssertionError("who has left does not go on")
+        outcome = state.outcome = outcome.result
+    state.passed = state.passed or gate.clock()
+    if isinstance(outcome, Refused):
+        return _refusal(outcome)
+    if isinstance(outcome, Hit):
+        return _answer(request, gate, state, outcome)
+    return None
+
+
+async def _ask(gate: Gate, state: Admission, prepared: Prepared) -> None:
+    state.outcome = await gate.ask(prepared)
+
+
+def _enter(request: Request, gate: Gate) -> Admission:
+    entered = gate.clock()
+    document = sent_document(request)
+    prompt_tokens, usual = request.expect(request.target_model, request.prompt_bytes)
+    limit = None if document is None else output_limit(document)
+    wanted = 1 if document is None else choices(document)
+    found: list[tuple[Features, Prediction]] = []
+
+    def predict(labels: Mapping[str, str]) -> float:
+        if document is None or not gate.predicts or request.head.operation is Operation.EMBEDDINGS:
+            return float(usual)
+        seen = features(asked(request, document, labels[TENANT], prompt_tokens, limit))
+        found.append((seen, gate.predict(seen)))
+        return found[0][1].median * wanted
+
+    labels = labels_of(request, gate.labelling, predict)
+    if not found:
+        predict(labels)
+    job = Job(
+        id=gate.new_id(),
+        labels=labels,
+        prompt_tokens=prompt_tokens,
+        output_tokens=math.ceil(found[0][1].high) * wanted if found else usual,
+        max_tokens=None if limit is None else limit * wanted,
+        endpoint=f"{request.backend.target if request.backend else ''} {request.target_model}",
+        cache_key=_cache_key(request, document),
+    )
+    outcome = gate.enter(job)
+    return Admission(gate, job, found[0][0] if found else None, wanted, request.head.operation, outcome, entered)
+
+
+def _cache_key(request: Request, document: Document | None) -> str:
+    """Empty where the answer must come from the destination: the client says so, it is of a kind that cannot be given
+    again, or values in it are placeholders that stand for something else in every conversation."""
+    head, backend, guarding = request.head, request.backend, request.guarding
+    if document is None or backend is None or head.method != "POST" or head.operation not in _CACHEABLE:
+        return ""
+    if forbids_storing(head.text("cache-control") or "") or (guarding is not None and guarding.vault is not None):
+        return ""
+    target = f"{backend.target} {request.target_model}"
+    return cache_key(document.body, target=target, operation=head.operation.value)
+
+
+def _refusal(refused: Refused) -> Answer:
+    """With the reason as code and header, and when to come back where that is known."""
+    ending = _ENDINGS[refused.reason]
+    kind = _TYPES.get(refused.status, "server_error")
+    text = f"The policy {refused.policy!r} {_TEXTS[refused.reason]}."
+    headers: HeaderList = (JSON_TYPE, ("x-sluice-reason", ending.value.encode()))
+    known = REFUSALS[ending].retry_after
+    seconds = refused.retry_after if refused.retry_after is not None else known
+    if seconds is not None and math.isfinite(seconds):
+        headers += (("retry-after", b"%d" % max(1, math.ceil(seconds))),)
+    if refused.reason == "too_large":
+        headers += (("x-should-retry", b"false"),)
+    if refused.position is not None:
+        headers += (("x-sluice-queue-position", b"%d" % refused.position),)
+    if refused.expected_wait is not None and math.isfinite(refused.expected_wait):
+        headers += (("x-sluice-expected-wait", b"%d" % math.ceil(refused.expected_wait)),)
+    return Answer(ending, refused.status, error_body(ending, text, kind=kind), headers)
+
+
+def _answer(request: Request, gate: Gate, state: Admission, hit: Hit) -> Answer | Errand:
+    """The kept answer, in the form and under the model name that the client expects, as its own filters leave it."""
+    plan = response_plan(request)
+    usage = _asks_usage(request)
+    stream = request.stream
+
+    def work() -> Answer:
+        return replay(hit.entry, plan, stream=stream, usage=usage)
+
+    if state.answer is not None:
+        return state.answer
+    if plan.open_filter is None or len(hit.entry.body) <= _INLINE:
+        return work()
+
+    async def begin() -> None:
+        state.answer = await gate.beside(work)
+
+    return Errand(begin, 0.0)
+
+
+def replay(entry: CacheEntry, plan: ResponsePlan, *, stream: bool, usage: bool) -> Answer:
+    """`usage`: a stream ends with its usage. Raises ValueError for an entry that is no completion, where a stream is
+    asked for."""
+    ending, body = Ending.CACHED, edit_json_answer(entry.body, plan.model)
+    if plan.open_filter is not None:
+        dialect = DIALECTS.get(plan.operation, Dialect.OTHER)
+        guarded = guard_answer(body, plan.open_filter, refusal=plan.refusal, dialect=dialect)
+        body = guarded.body
+        if guarded.denied:
+            ending = Ending.ANSWER_DENIED
+    kind = JSON_TYPE
+    if stream:
+        events = to_events(body, include_usage=usage)
+        if events is None:
+            raise ValueError("the kept answer cannot be streamed")
+        body, kind = events, EVENTS_TYPE
+    headers = tuple(pair for pair in plan.set_headers if pair[0] not in (CACHE_HEADER, "content-type"))
+    return Answer(ending, 200, body, (kind, (CACHE_HEADER, b"hit"), *headers))
+
+
+def _asks_usage(request: Request) -> bool:
+    """Whether the client itself asked for the usage of a stream."""
+    options = None if request.document is None else request.document.get("stream_options")
+    if request.strip_usage or options is None or options[:1] != b"{":
+        return False
+    return Document.parse(options).boolean("include_usage") is True

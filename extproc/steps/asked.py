@@ -1,0 +1,119 @@
+"""What a request asks for, as far as it tells how long the answer will be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from extproc.payload.chat import Operation
+from extproc.payload.document import Document
+from extproc.payload.errors import PayloadError
+from extproc.scheduling.predict_features import Ask
+from extproc.steps.request import Request
+
+_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_BYTES_PER_TOKEN = 4
+_MOST_CHOICES = 128
+_LONG = 16_384
+"""Characters of a text from which on its middle is cut out: only its ends are looked at."""
+
+
+class _Turn(msgspec.Struct, gc=False):
+    role: str = ""
+    content: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Part(msgspec.Struct, gc=False):
+    text: str = ""
+
+
+_turns = msgspec.json.Decoder(list[_Turn]).decode
+_parts = msgspec.json.Decoder(list[_Part]).decode
+_string = msgspec.json.Decoder(str).decode
+_texts = msgspec.json.Decoder(list[str]).decode
+
+
+def sent_document(request: Request) -> Document | None:
+    """The body as the destination gets it; None where it is no JSON."""
+    edited = request.new_body
+    return request.document if edited is None or request.document is None else Document.parse(edited)
+
+
+def output_limit(document: Document) -> int | None:
+    """Most tokens of one answer that the client allows; None: it does not say. A value that is no such number is for
+    the destination to refuse."""
+    limits = [value for name in _LIMITS if (value := _integer(document, name)) is not None and value > 0]
+    return min(limits) if limits else None
+
+
+def choices(document: Document) -> int:
+    """How many answers are asked for."""
+    return min(_MOST_CHOICES, max(1, _integer(document, "n") or 1))
+
+
+def asked(request: Request, document: Document, tenant: str, prompt_tokens: int, limit: int | None) -> Ask:
+    """For the predictor. Never fails: what cannot be read stays empty."""
+    turns = _conversation(request.head.operation, document)
+    users = [turn for turn in turns if turn.role == "user"]
+    answers = [turn for turn in turns if turn.role == "assistant"]
+    return Ask(
+        model=request.target_model,
+        tenant=tenant,
+        route=request.rule.name if request.rule is not None else "",
+        prompt_tokens=prompt_tokens,
+        max_tokens=limit,
+        stream=request.stream,
+        structured=any(document.raw(name) is not None for name in ("response_format", "tools", "functions")),
+        text=_text(users[-1].content) if users else _prompt(document),
+        turns=max(1, len(users)),
+        last_answer=len(answers[-1].content) // _BYTES_PER_TOKEN if answers else 0,
+    )
+
+
+def _conversation(operation: Operation, document: Document) -> Sequence[_Turn]:
+    raw = document.raw("input" if operation is Operation.RESPONSES else "messages")
+    if raw is None:
+        return ()
+    try:
+        return _turns(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return ()
+
+
+def _prompt(document: Document) -> str:
+    """Of the APIs without messages: one text, or the first of several."""
+    for name in ("prompt", "input"):
+        raw = document.raw(name)
+        if raw is None:
+            continue
+        try:
+            return _ends(_string(raw))
+        except (msgspec.DecodeError, RecursionError):
+            pass
+        try:
+            return _ends(next(iter(_texts(raw)), ""))
+        except (msgspec.DecodeError, RecursionError):
+            return ""
+    return ""
+
+
+def _text(content: msgspec.Raw) -> str:
+    """A message's text, or that of its parts."""
+    try:
+        if bytes(memoryview(content)[:1]) == b'"':
+            return _ends(_string(content))
+        return _ends("\n".join(part.text for part in _parts(content) if part.text))
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+
+
+def _ends(text: str) -> str:
+    return text if len(text) <= _LONG else text[: _LONG // 2] + text[-_LONG // 2 :]
+
+
+def _integer(document: Document, name: str) -> int | None:
+    try:
+        return document.integer(name)
+    except PayloadError:
+        return None
