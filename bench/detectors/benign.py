@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from bench.detectors.table import MISSING, Bar, Bench, Section, capped, percent, rows
+from bench.detectors.table import MISSING, Bar, Bench, Section, capped, examined, percent, rows
 from detectors import Check
 from detectors.training.split import held_out
 
@@ -110,7 +110,7 @@ def run(bench: Bench) -> Section:
     seen = 0
     for name, source in SOURCES.items():
         texts = held_texts(bench.folder, name, bench.most)
-        flagged = [groups_of(guard.examine(text)) for text in texts]
+        flagged = [groups_of(examined(guard, text)) for text in texts]
         hits = {group: sum(group in each for each in flagged) for group in GROUPS}
         mark = "" if source.prompts else " *"
         body.append([name + mark, len(texts), *(f"{percent(hits[group], len(texts)):.2f}" for group in GROUPS)])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.detectors.table import MISSING, Bar, Bench, Counts, Section, percent, rows
+from bench.detectors.table import MISSING, Bar, Bench, Counts, Section, examined, percent, rows
 
 LANGUAGES = ("zh", "en")
 PRECISION, RECALL, PUBLIC = 0.93, 0.90, 1.0
@@ -81,7 +81,7 @@ def run(bench: Bench) -> Section:
     guard = bench.model
 
     def flags(text: str) -> frozenset[str]:
-        found = guard.examine(text).findings
+        found = examined(guard, text).findings
         return frozenset(each.category for each in found if each.category.startswith("BUSINESS_"))
 
     results = {language: score(read(language), flags) for language in LANGUAGES}

@@ -14,7 +14,7 @@ import msgspec
 
 from bench.detectors.benign import SOURCES, held_texts, prompts, records
 from bench.detectors.business_pairs import LANGUAGES, read
-from bench.detectors.table import MISSING, Bar, Bench, Section, capped, percent, rows, threshold_at
+from bench.detectors.table import MISSING, Bar, Bench, Section, capped, examined, percent, rows, threshold_at
 from detectors import Guard
 from detectors.training.split import held_out
 
@@ -98,7 +98,7 @@ def filling(folder: Path, language: str, number: int) -> str:
 def scored(guard: Guard, texts: Sequence[str]) -> list[Scored]:
     result = []
     for text in texts:
-        check = guard.examine(text)
+        check = examined(guard, text)
         flagged = any(each.category == "INJECTION" for each in check.findings)
         result.append(Scored(check.scores.get("INJECTION", 0.0), flagged))
     return result
@@ -159,7 +159,10 @@ def _shares(results: Sequence[Scored], limit: float) -> tuple[float, float]:
 def _flips(
     folder: Path, guard: Guard, hostile: Mapping[str, Sequence[str]], bad: Mapping[str, Sequence[Scored]], limit: float
 ) -> tuple[str, float]:
-    """A table, and the percentage of attacks found as shipped that are lost behind, before or between benign words."""
+    """A table, and the percentage of attacks found as shipped that are lost behind, before or between benign words.
+
+    It is MISSING where none was found: who finds nothing loses nothing.
+    """
     fillings = {language: [filling(folder, language, number) for number in range(8)] for language in _FILLING}
     body: list[list[object]] = []
     lost = found = 0
@@ -178,8 +181,10 @@ def _flips(
             body.append([f"{name}, {place}", len(shipped), *share])
     alone = scored(guard, [text for texts in fillings.values() for text in texts])
     table = rows(["lost among 500 benign words, %", "found alone", "1 % false alarms", "shipped thresholds"], body)
-    return f"{table}\nThe benign words alone: {sum(each.flagged for each in alone)} of {len(alone)} flagged.", percent(
-        lost, found
+    share_lost = percent(lost, found) if found else MISSING
+    return (
+        f"{table}\nThe benign words alone: {sum(each.flagged for each in alone)} of {len(alone)} flagged.",
+        share_lost,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bench.detectors.benign import records
-from bench.detectors.table import MISSING, Bar, Bench, Counts, Section, rows
+from bench.detectors.table import MISSING, Bar, Bench, Counts, Section, examined, rows
 
 ZH: Mapping[str, str] = {"PER": "PERSON", "ORG": "ORGANIZATION", "LOC": "LOCATION"}
 EN: Mapping[str, str] = {
@@ -69,7 +69,7 @@ def run(bench: Bench) -> Section:
     guard = bench.model
 
     def find(text: str) -> set[Span]:
-        return {(each.start, each.end, each.category) for each in guard.examine(text).findings}
+        return {(each.start, each.end, each.category) for each in examined(guard, text).findings}
 
     chinese = list(sentences(bench.folder, "ner_zh_uner_dev", spaced=False))
     english = list(sentences(bench.folder, "ner_en_wnut17_dev", spaced=True))

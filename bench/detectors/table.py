@@ -9,9 +9,21 @@ from pathlib import Path
 import msgspec
 
 from bench.flow.bars import Bar, quantile, rows
-from detectors import Guard
+from detectors import Check, Guard
 
-__all__ = ["MISSING", "Bar", "Bench", "Counts", "Section", "capped", "percent", "quantile", "rows", "threshold_at"]
+__all__ = [
+    "MISSING",
+    "Bar",
+    "Bench",
+    "Counts",
+    "Section",
+    "capped",
+    "examined",
+    "percent",
+    "quantile",
+    "rows",
+    "threshold_at",
+]
 
 MISSING = math.nan
 """The value of a bar that could not be measured: neither above nor below any limit, so the bar is short."""
@@ -72,6 +84,13 @@ class Counts(msgspec.Struct, frozen=True):
     def of_spans(said: Collection[object], true: Collection[object]) -> Counts:
         """`said` and `true` hold no value twice."""
         return Counts(len(set(said) & set(true)), len(said), len(true))
+
+
+def examined(guard: Guard, text: str) -> Check:
+    """`guard.examine`, of which every detector has to finish: one that fails finds nothing, and that is no figure."""
+    check = guard.examine(text)
+    assert not check.failures, check.failures
+    return check
 
 
 def percent(part: int, whole: int) -> float:

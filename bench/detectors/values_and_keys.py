@@ -9,7 +9,7 @@ from itertools import islice
 from bench.detectors import secrets, structured
 from bench.detectors.cost import times
 from bench.detectors.others import presidio
-from bench.detectors.table import Bar, Bench, Section, capped, percent, quantile, rows
+from bench.detectors.table import Bar, Bench, Section, capped, examined, percent, quantile, rows
 from detectors import Guard
 
 EXACT, FLAGGED = 99.0, 0.3
@@ -28,7 +28,7 @@ def run_values(bench: Bench) -> Section:
     theirs: Counter[str] = Counter()
     other = presidio()
     for case in cases:
-        found = {(each.start, each.end, each.category) for each in bench.fast.examine(case.text).findings}
+        found = {(each.start, each.end, each.category) for each in examined(bench.fast, case.text).findings}
         ours[case.kind] += all(span in found for span in case.spans)
         if other is not None:
             spans = other.spans(case.text)
@@ -78,7 +78,7 @@ def _harmless(bench: Bench, other: Callable[[str], set[tuple[int, int]]] | None)
 
 
 def _has_value(guard: Guard, text: str) -> bool:
-    return any(each.category not in _NOT_VALUES for each in guard.examine(text).findings)
+    return any(each.category not in _NOT_VALUES for each in examined(guard, text).findings)
 
 
 def run_keys(bench: Bench) -> Section:
@@ -118,7 +118,7 @@ def run_keys(bench: Bench) -> Section:
 
 
 def _has_secret(guard: Guard, text: str) -> bool:
-    return any(each.category == "SECRET" for each in guard.examine(text).findings)
+    return any(each.category == "SECRET" for each in examined(guard, text).findings)
 
 
 def _figures(plain: Sequence[bool], glued: Sequence[bool]) -> tuple[float, float]:

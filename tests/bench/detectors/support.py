@@ -6,11 +6,11 @@ import gzip
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from bench.detectors.table import Bench
 from detectors import Finding, Guard, Policy
+from detectors.classifier import Prediction
 from detectors.text import Text
 
 Say = Callable[[str], list[tuple[int, int, str]]]
@@ -20,11 +20,14 @@ def guard(say: Say, scores: Callable[[str], Mapping[str, float]] = lambda _: {})
     """A guard whose only detector is a classifier with these findings and scores."""
 
     class Told:
-        def predict(self, text: Text, **_: object) -> SimpleNamespace:
-            findings = [Finding(start, end, kind, 0.9, "classifier") for start, end, kind in say(text.original)]
-            return SimpleNamespace(findings=findings, scores=scores(text.original), thresholds={})
+        name = "told"
 
-    return Guard(Policy(), (), classifier=cast("Any", Told()))
+        def predict(self, text: Text | str, **_: object) -> Prediction:
+            assert isinstance(text, Text)
+            findings = [Finding(start, end, kind, 0.9, "classifier") for start, end, kind in say(text.original)]
+            return Prediction(dict(scores(text.original)), findings)
+
+    return Guard(Policy(), (), classifier=Told())
 
 
 def bench(folder: Path, model: Guard | None) -> Bench:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,4 @@ def test_who_scores_at_random_finds_as_much_as_it_flags(folder: Path) -> None:
     bars = {bar.name: bar.value for bar in injection.run(bench(folder, chance)).bars}
     assert bars["injection-recall-1pct"] < 20
     assert bars["injection-recall-shipped"] == 0
+    assert math.isnan(bars["injection-flipped"])
