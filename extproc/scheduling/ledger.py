@@ -20,6 +20,9 @@ class Ledger:
     def __repr__(self) -> str:
         return f"<Ledger of {len(self._entries)}>"
 
+    def __contains__(self, entry: str) -> bool:
+        return entry in self._entries
+
     def count(self, now: float) -> int:
         """Entries that have not expired."""
         if now > self._at:

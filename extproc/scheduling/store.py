@@ -103,7 +103,7 @@ class MemoryStore:
 
     def _take_all(self, group: Sequence[Claim], taken: list[Claim], dry_short: list[Claim], now: float) -> Short | None:
         """All or nothing: what was taken before a claim that is short is put back."""
-        mine: list[tuple[Claim, TokenBucket | Ledger]] = []
+        mine: list[tuple[Claim, TokenBucket | Ledger | None]] = []
         worst: Short | None = None
         for claim in group:
             kept, at = self._take(claim, now)
@@ -123,16 +123,17 @@ class MemoryStore:
                 state.release(claim.id)
         return worst
 
-    def _take(self, claim: Claim, now: float) -> tuple[tuple[Claim, TokenBucket | Ledger] | None, float]:
-        """What was taken and where, or when it could be."""
+    def _take(self, claim: Claim, now: float) -> tuple[tuple[Claim, TokenBucket | Ledger | None] | None, float]:
+        """What was taken and where (nowhere: it was held already), or when it could be."""
         if isinstance(claim, BucketClaim):
             key, bucket = self._bucket(claim, now)
             if bucket.take(claim.amount, now):
                 return (claim if key == claim.key else _moved(claim, key), bucket), now
             return None, bucket.available_at(claim.amount, now)
         key, ledger = self._ledger(claim, now)
+        held = claim.id in ledger
         if ledger.take(claim.id, claim.limit, claim.ttl, now):
-            return (claim if key == claim.key else _moved(claim, key), ledger), now
+            return (claim if key == claim.key else _moved(claim, key), None if held else ledger), now
         return None, ledger.available_at(claim.limit, now)
 
     def _bucket(self, claim: BucketClaim, now: float) -> tuple[str, TokenBucket]:

@@ -30,7 +30,12 @@ class Channel:
     than `limit`, and not again before everything is answered."""
 
     def __init__(
-        self, connection: AbstractConnection, *, limit: float, slow: Callable[[], None], ended: Callable[[], None]
+        self,
+        connection: AbstractConnection,
+        *,
+        limit: float,
+        slow: Callable[[], None],
+        ended: Callable[[Exception], None],
     ) -> None:
         self._connection = connection
         self._limit = limit
@@ -64,6 +69,10 @@ class Channel:
         cluster = await self.call("INFO", "cluster")
         if b"cluster_enabled:1" in bytes(cluster):
             raise RedisError("Redis Cluster is not supported: a decision needs all its keys on one server")
+        await self.load()
+
+    async def load(self) -> None:
+        """Makes Redis know the scripts. One that it does not know is sent whole, but then behind later commands."""
         for script in ALL:
             await self.call("SCRIPT", "LOAD", script.text)
 
@@ -169,7 +178,7 @@ class Channel:
         pending, self._pending = self._pending, deque()
         for _, _, done in pending:
             done(Lost(str(error)))
-        self._ended()
+        self._ended(error)
 
 
 def awaited(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Future[Any], Done]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from redis.exceptions import RedisError
 from extproc.shared.channel import Channel, Lost
 from extproc.shared.options import Options
 
-log = logging.getLogger("sluice.shared")
+_TROUBLES = (Lost, RedisError, OSError, TimeoutError, msgspec.MsgspecError)
 
 
 class Side(Protocol):
@@ -77,25 +76,26 @@ class Link:
         while True:
             try:
                 await self._attend()
-            except (Lost, RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
-                self._side.part(f"is not reachable: {str(error) or 'it does not answer'}")
-            finally:
+            except _TROUBLES:
                 self._tried.set()
             await asyncio.sleep(self._next_pause())
 
     async def _attend(self) -> None:
-        """One connection, from its beginning to its end, which is an exception."""
+        """One connection, from its beginning to its end: one of `_TROUBLES`, of which the other side knows by then."""
         channel = Channel(
             self._connection(),
             limit=self._options.limit,
             slow=lambda: self.trouble(f"has not answered for {self._options.limit * 1000:.0f} ms"),
-            ended=lambda: self.trouble("has ended the connection"),
+            ended=lambda error: self.trouble(f"is not reachable: {error}"),
         )
         try:
             async with asyncio.timeout(self._options.give_up):
                 await channel.open()
             self.channel = channel
             await self._beats(channel)
+        except _TROUBLES as error:
+            self._side.part(f"is not reachable: {str(error) or 'it does not answer'}")
+            raise
         finally:
             await channel.close("the connection was given up")
             self.channel = None

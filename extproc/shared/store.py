@@ -25,11 +25,12 @@ from typing import Any, Literal
 import msgspec
 from redis.exceptions import RedisError
 
-from extproc.scheduling.claims import Answer, Ask, BucketClaim, CacheBounds, CacheEntry, Lookup, Return, SlotClaim
+from extproc.scheduling.claims import Answer, Ask, CacheBounds, CacheEntry, Lookup, Return, SlotClaim
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.ramp import Ramp
 from extproc.shared import messages
+from extproc.shared.asked import Asked, slots_of, undone
 from extproc.shared.channel import Channel, Lost
 from extproc.shared.fallback import Held, Local, origin
 from extproc.shared.link import Link
@@ -43,17 +44,6 @@ log = logging.getLogger("sluice.shared")
 Mode = Literal["shared", "local"]
 _BACKLOG = 1000
 """Unanswered commands from which on answers are not sent to the cache any more."""
-
-
-class _Asked:
-    """One ask on its way; the future gets an answer in any case, from Redis or from here."""
-
-    __slots__ = ("ask", "future", "now")
-
-    def __init__(self, ask: Ask, now: float, future: asyncio.Future[Answer]) -> None:
-        self.ask = ask
-        self.now = now
-        self.future = future
 
 
 class RedisStore:
@@ -84,7 +74,7 @@ class RedisStore:
         self._outbox = Outbox(self.name, self.options.prefix, most=self.options.most_undelivered, failed=self._on_error)
         self._epoch = 0
         self._local: Local | None = None
-        self._asked: set[_Asked] = set()
+        self._asked: set[Asked] = set()
         self._changed = asyncio.Event()
         self._flushing = False
         self._told = False
@@ -140,7 +130,7 @@ class RedisStore:
         if self._local is not None or channel is None:
             return self._ask_here(ask, now)
         self._outbox.flush(channel)
-        item = _Asked(ask, now, asyncio.get_running_loop().create_future())
+        item = Asked(ask, now, asyncio.get_running_loop().create_future())
         self._asked.add(item)
         payload = messages.pack_ask(ask, now if self.options.own_time else None)
         channel.run(ASK, self.options.prefix, payload, lambda reply: self._on_answer(item, reply))
@@ -148,7 +138,7 @@ class RedisStore:
             return await item.future
         except asyncio.CancelledError:
             if item.future.done() and not item.future.cancelled():
-                self._return(item.future.result())
+                self.settle(undone(item.future.result()), self._clock())
             raise
 
     def settle(self, returns: Sequence[Return], now: float) -> None:
@@ -218,8 +208,9 @@ class RedisStore:
         if self.shared and not found.known:
             self.counters.emptied += 1
             log.warning("Redis at %s has lost its state; buckets start anew", self._link.where)
-            self._hold(now)
-            self._outbox.flush(channel)
+            await channel.load()
+            self._hold(self._clock())
+            self._flush()
 
     def join(self, channel: Channel) -> None:
         """Charges what was taken here and enters what is in flight; as the connection keeps the order, Redis knows of
@@ -264,7 +255,7 @@ class RedisStore:
         self._held.add(answer.taken, now)
         return answer
 
-    def _on_answer(self, item: _Asked, reply: Any) -> None:
+    def _on_answer(self, item: Asked, reply: Any) -> None:
         self._asked.discard(item)
         try:
             if isinstance(reply, Exception):
@@ -272,29 +263,18 @@ class RedisStore:
             answer = messages.read_answer(reply, item.ask, item.now)
         except (Lost, RedisError, msgspec.MsgspecError) as error:
             self._on_error(error)
-            self._free_unknown(item.ask)
+            self.counters.unknown += 1
+            for claim in slots_of(item.ask):  # slots are known by their ids, tokens are not
+                self._outbox.add("free", claim)
             if not item.future.done():
                 item.future.set_result(self._ask_here(item.ask, item.now))
             return
         if item.future.done():
             self.counters.late += 1
-            self._return(answer)
+            self.settle(undone(answer), self._clock())
         else:
             self._held.add(answer.taken, item.now)
             item.future.set_result(answer)
-
-    def _free_unknown(self, ask: Ask) -> None:
-        """What an ask that was never answered may have taken: slots are known by their ids, tokens are not."""
-        self.counters.unknown += 1
-        for claim in (*ask.gates, *(claim for group in ask.lines for claim in group)):
-            if isinstance(claim, SlotClaim):
-                self._outbox.add("free", claim)
-                if claim.max_keys > 1:
-                    self._outbox.add("free", messages.moved(claim))
-
-    def _return(self, answer: Answer) -> None:
-        back = [Return(claim, claim.amount if isinstance(claim, BucketClaim) else 0.0) for claim in answer.taken]
-        self.settle(back, self._clock())
 
     def _on_kept(self, reply: Any) -> None:
         self.counters.unkept += isinstance(reply, Exception)

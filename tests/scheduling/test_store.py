@@ -50,6 +50,13 @@ def test_gates_are_all_or_nothing() -> None:
     assert (left(store, "b"), left(store, "other"), left(store, "s")) == (10, 10, 0)
 
 
+def test_a_slot_that_was_held_already_is_not_lost_with_a_refusal() -> None:
+    store = MemoryStore()
+    store.ask(Ask(gates=(slot("a"),)), 0)
+    assert store.ask(Ask(gates=(slot("a"), bucket(11))), 0).short is not None
+    assert left(store, "s") == 1
+
+
 def test_the_claim_that_comes_last_is_named() -> None:
     store = MemoryStore()
     store.ask(Ask(gates=(bucket(10, "x"), bucket(10, "y", rate=0.1))), 0)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.asyncio.connection import SSLConnection
 
 from extproc.scheduling.claims import (
     Answer,
@@ -139,6 +140,10 @@ async def play(store: RedisStore, transcript: Sequence[Step]) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_the_same_transcript_gives_the_same_answers(server: RedisServer, transcript: list[Step]) -> None:
+    play_once(server, transcript)
+
+
+def play_once(server: RedisServer, transcript: Sequence[Step]) -> None:
     async def run() -> None:
         server.do("FLUSHALL")
         options = Options(own_time=True, limit=30.0, give_up=30.0)
@@ -152,6 +157,28 @@ def test_the_same_transcript_gives_the_same_answers(server: RedisServer, transcr
         assert store.undelivered == (0, 0)
 
     asyncio.run(run())
+
+
+class Use(msgspec.Struct, frozen=True):
+    key: str
+    amount: float
+    wait: float
+
+
+uses = st.lists(
+    st.builds(Use, st.sampled_from("abcdefghijklmnop"), st.floats(0, 3), st.sampled_from((0.0, 0.0, 1.0))),
+    min_size=20,
+    max_size=60,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(uses)
+def test_a_full_table_forgets_the_same_keys(server: RedisServer, transcript: list[Use]) -> None:
+    def step(use: Use) -> Step:
+        return Step(use.wait, Ask((BucketClaim("many", use.key, use.amount, 3.0, 1.0, 3.0, 10),)))
+
+    play_once(server, [step(use) for use in transcript])
 
 
 def one(amount: float = 1.0, capacity: float = 10.0, rate: float = 0.0, key: str = "") -> Ask:
@@ -297,6 +324,18 @@ async def test_entries_of_the_cache_and_slots_expire_by_themselves(server: Redis
 async def test_a_bad_url_is_an_error(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         RedisStore(url, clock=Clock())
+
+
+async def test_tls_is_asked_for_by_the_url(clock: Clock) -> None:
+    store = RedisStore("rediss://redis.example:6380/2", clock=clock)
+    connection = store._link._connection()
+    assert isinstance(connection, SSLConnection)
+    assert (connection.host, connection.port, connection.db, connection.check_hostname) == (
+        "redis.example",
+        6380,
+        2,
+        True,
+    )
 
 
 async def test_a_password_is_sent_and_never_shown(own_server: RedisServer, connect: Open, clock: Clock) -> None:

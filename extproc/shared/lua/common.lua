@@ -140,7 +140,7 @@ local function bucket_of(claim, now)
   if not state then
     state = {name = name_of('b', claim[TABLE], key), tab = claim[TABLE], level = claim[START], at = now}
     buckets[state.name] = state
-  elseif false and state.capacity ~= claim[CAPACITY] or state.rate ~= claim[RATE] then
+  elseif state.capacity ~= claim[CAPACITY] or state.rate ~= claim[RATE] then
     state.level = math.min(fill(state, now), claim[CAPACITY])
   end
   state.capacity, state.rate, state.start, state.listed = claim[CAPACITY], claim[RATE], claim[START], listed
