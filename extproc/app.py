@@ -15,6 +15,7 @@ from extproc.accounting.estimator import Estimator
 from extproc.accounting.ledger import Ledger, Sink
 from extproc.admin.server import AdminServer, AdminView
 from extproc.build import build
+from extproc.desk import Desk
 from extproc.flow import FlowControl, FlowError
 from extproc.gate import FlowGate
 from extproc.pools import Pools
@@ -84,6 +85,7 @@ class App:
         ledger = Ledger(estimator, sinks, failed=self._metrics.sink_failed)
         empty = build(Snapshot(), self._secrets, {})
         self._service = Service(empty, ledger.settle, estimator.expect, self._metrics, time.monotonic)
+        self._desk = Desk(self._flow, lambda: self._service.live, estimator.expect)
         self._server = Server(self._service, self._endpoints)
         self._admin = AdminServer(self._view(), gateway.admin.address, gateway.admin.port)
 
@@ -213,6 +215,7 @@ class App:
             ready=lambda: (not self._not_ready, self._not_ready),
             config=lambda: to_builtins(self._snapshot),
             endpoints=self._pools.views,
+            policies=self._desk,
         )
 
 

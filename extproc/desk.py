@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from random import Random
@@ -56,8 +55,7 @@ async def explain_offline(snapshot: Snapshot, secrets: SecretStore, asked: Asked
     try:
         gate = await control.prepare(snapshot, secrets)
         control.use(gate)
-        built = build(snapshot, secrets, {name: _pool(name) for name in snapshot.pools})
-        live = dataclasses.replace(built, gate=gate)
+        live = build(snapshot, secrets, {name: _pool(name) for name in snapshot.pools}, gate=gate)
         return await Desk(control, lambda: live, Estimator().expect).explain(asked)
     finally:
         await control.stop()

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from extproc.desk import explain_offline
+from extproc.flow import FlowError
 from extproc.resources.load import load
 from extproc.resources.problems import ConfigurationError
 from extproc.resources.secrets import SecretStore
@@ -56,7 +57,7 @@ def run_explain(
         else:
             snapshot = load(directory, environ=environ)
             found = asyncio.run(explain_offline(snapshot, SecretStore(environ, snapshot.directory), asked))
-    except (LookError, ConfigurationError, OSError) as error:
+    except (LookError, ConfigurationError, FlowError, OSError) as error:
         return _report(error)
     sys.stdout.writelines(f"{line}\n" for line in explanation(found))
     return REFUSED if found.refused or any(map(_refuses, found.policies)) else OK
@@ -136,7 +137,7 @@ def _said(state: PolicyState) -> Iterator[str]:
         signal = f", signal {state.signal:.3g} of {state.setpoint:.3g}" if state.signal is not None else ""
         yield f"multiplier {state.multiplier:.3g}{', overloaded' if state.overloaded else ''}{signal}"
     if state.entries is not None:
-        yield f"{state.entries} answers, {state.bytes} bytes, {state.joined} requests joined"
+        yield f"{state.entries} answers, {state.bytes} bytes, {state.joined} joined"
     if state.waiting is not None:
         yield f"{state.waiting} waiting"
     if state.counts:

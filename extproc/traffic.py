@@ -1,4 +1,7 @@
-"""Traffic policies and labels of a configuration in the form that flow control works with."""
+"""Traffic policies and labels of a configuration in the form that flow control works with.
+
+Durations and sizes become plain numbers, as they go into messages that know no others.
+"""
 
 from __future__ import annotations
 
@@ -153,7 +156,7 @@ def _rate(resource: traffic.RateLimitingPolicy) -> policy.RateLimiting:
         reserve=limiter.reserve,
         bucket_capacity=limiter.bucket_capacity,
         fill_amount=limiter.fill_amount,
-        interval=parameters.interval,
+        interval=float(parameters.interval),
         delay_initial_fill=parameters.delay_initial_fill,
         max_keys=parameters.max_keys,
     )
@@ -169,7 +172,7 @@ def _quota(resource: traffic.QuotaSchedulingPolicy) -> policy.QuotaScheduling:
         reserve=quota.reserve,
         bucket_capacity=quota.bucket_capacity,
         fill_amount=quota.fill_amount,
-        interval=quota.rate_limiter.interval,
+        interval=float(quota.rate_limiter.interval),
         delay_initial_fill=quota.rate_limiter.delay_initial_fill,
         scheduler=_scheduler(quota.scheduler),
     )
@@ -184,7 +187,7 @@ def _concurrency(resource: traffic.ConcurrencyLimitingPolicy) -> policy.Concurre
         dry_run=resource.spec.dry_run,
         limit_by_label_key=parameters.limit_by_label_key,
         max_concurrency=limiter.max_concurrency,
-        max_inflight_duration=parameters.max_inflight_duration,
+        max_inflight_duration=float(parameters.max_inflight_duration),
         max_keys=parameters.max_keys,
     )
 
@@ -196,7 +199,7 @@ def _slots(resource: traffic.ConcurrencySchedulingPolicy) -> policy.ConcurrencyS
         match=match_of(slots.selectors),
         dry_run=resource.spec.dry_run,
         max_concurrency=slots.max_concurrency,
-        max_inflight_duration=slots.concurrency_limiter.max_inflight_duration,
+        max_inflight_duration=float(slots.concurrency_limiter.max_inflight_duration),
         unit=slots.unit,
         scheduler=_scheduler(slots.scheduler),
     )
@@ -212,8 +215,8 @@ def _adaptive(resource: traffic.AverageLatencySchedulingPolicy) -> policy.Averag
         signal=core.signal,
         tolerance=baseline.latency_tolerance_multiplier,
         setpoint=core.setpoint,
-        short_term=baseline.short_term_query_interval,
-        long_term=baseline.long_term_query_interval,
+        short_term=float(baseline.short_term_query_interval),
+        long_term=float(baseline.long_term_query_interval),
         min_gradient=loop.gradient.min_gradient,
         max_gradient=loop.gradient.max_gradient,
         interval=_ADAPTIVE_INTERVAL,
@@ -231,7 +234,7 @@ def _ramp(resource: traffic.LoadRampingPolicy) -> policy.LoadRamping:
         name=_name(resource),
         match=match_of(ramp.sampler.selectors),
         dry_run=resource.spec.dry_run,
-        steps=tuple(policy.RampStep(step.target_accept_percentage, step.duration) for step in ramp.steps),
+        steps=tuple(policy.RampStep(step.target_accept_percentage, float(step.duration)) for step in ramp.steps),
         start=resource.spec.start,
         sticky_label_key=ramp.sampler.label_key,
         forward=criterion("forward"),
@@ -261,10 +264,10 @@ def _cache(resource: traffic.CachingPolicy) -> policy.Caching:
         name=_name(resource),
         match=match_of(cache.selectors),
         dry_run=resource.spec.dry_run,
-        ttl=cache.ttl,
+        ttl=float(cache.ttl),
         max_entries=cache.max_entries,
-        max_bytes=cache.max_size,
-        max_entry_bytes=cache.max_entry_size,
+        max_bytes=int(cache.max_size),
+        max_entry_bytes=int(cache.max_entry_size),
         scope_label_keys=tuple(cache.scope_label_keys),
         safe_tools=tuple(cache.safe_tools),
     )
@@ -291,5 +294,5 @@ def _workload(name: str, parameters: traffic.WorkloadParameters, match: Conditio
         match=match,
         priority=parameters.priority,
         tokens=parameters.tokens,
-        queue_timeout=parameters.queue_timeout,
+        queue_timeout=float(parameters.queue_timeout),
     )

@@ -223,7 +223,14 @@ def test_endings_are_those_of_the_code() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    headings = ("The request's body", "Where it should go", "Keys", "Destinations", "The gateway itself")
+    headings = (
+        "The request's body",
+        "Where it should go",
+        "Keys",
+        "Destinations",
+        "Flow control",
+        "The gateway itself",
+    )
     told = [cells[0] for heading in headings for cells in rows("docs/troubleshooting.md", heading)]
     refusals = {ending.value for ending in REFUSALS}
     assert len(told) == len(set(told))

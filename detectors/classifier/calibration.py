@@ -52,7 +52,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def language(codes: npt.NDArray[np.uint32]) -> str:
-    """Which of `LANGUAGES` a text is in, by its characters; about five letters weigh as much as one Chinese character."""
+    """Which of `LANGUAGES` a text is in; five letters weigh as much as one Chinese character."""
     chinese = int(np.count_nonzero((codes >= 0x3400) & (codes <= 0x9FFF)))
     letters = int(np.count_nonzero(((codes | 32) >= 97) & ((codes | 32) <= 122)))
     share = chinese / max(1.0, chinese + letters / 5)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from detectors.classifier.errors import ModelError
 from detectors.classifier.load import load_session, load_tokenizer
-from detectors.classifier.prediction import Classifier, Prediction
+from detectors.classifier.prediction import Classifier, Prediction, moved
 from detectors.findings import CATEGORIES, Finding
 from detectors.text import Text
 
@@ -221,9 +221,7 @@ class ForeignClassifier:
                 inside = [offset for offset in part.offsets if offset[1] > offset[0]]
                 if score >= limits[kind] and inside:
                     found.add(Finding(inside[0][0], inside[-1][1], kind, round(score, 4), "classifier"))
-        spans = sorted(
-            Finding(*whole.span(each.start, each.end), each.category, each.score, each.detector) for each in found
-        )
+        spans = sorted(moved(each, whole) for each in found)
         return Prediction(scores, spans, limits if not self._tokens else {}, len(parts) == len(every) or not parts)
 
     def _sequence(self, logits: Floats) -> dict[str, float]:

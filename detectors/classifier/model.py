@@ -12,14 +12,14 @@ from detectors.classifier import windows
 from detectors.classifier.calibration import Calibration, language
 from detectors.classifier.encode import Encoded, encode
 from detectors.classifier.names import Tags, decode
-from detectors.classifier.prediction import Prediction
+from detectors.classifier.prediction import Prediction, moved
 from detectors.findings import Finding
 from detectors.text import Text
 
 BATCH = 4
 """Windows that run together."""
 
-OVERLAP = 24
+OVERLAP = 16
 """Tokens that neighbouring windows share."""
 
 _STOPS = "\n。！？!?；"
@@ -78,7 +78,7 @@ class EncoderClassifier:
             each = self._calibration.probabilities(logits, self.categories)
             scores = each.max(0)
             found += self._regions(each, attention, begins, encoded, whole.plain, limits)
-        spans = sorted(Finding(*whole.span(each.start, each.end), *_rest(each)) for each in found)
+        spans = sorted(moved(each, whole) for each in found)
         return Prediction(
             {category: round(float(score), 6) for category, score in zip(self.categories, scores, strict=True)},
             spans,
@@ -162,10 +162,6 @@ class EncoderClassifier:
                 regions.append(Finding(start, end, category, score, "classifier"))
             found += regions
         return found
-
-
-def _rest(found: Finding) -> tuple[str, float, str]:
-    return found.category, found.score, found.detector
 
 
 def _mass(weights: Floats) -> tuple[int, int]:

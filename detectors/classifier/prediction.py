@@ -35,3 +35,9 @@ class Classifier(Protocol):
     ) -> Prediction:
         """What TEXT is and holds. `thresholds` replace the model's own by category; at most `most` windows are read."""
         ...
+
+
+def moved(found: Finding, text: Text) -> Finding:
+    """A finding in the plain text as one in the original."""
+    start, end = text.span(found.start, found.end)
+    return Finding(start, end, found.category, found.score, found.detector)

@@ -7,7 +7,7 @@ MOST = 1024
 
 
 def starts(length: int, width: int, overlap: int) -> list[int]:
-    """Where the windows of WIDTH over LENGTH tokens begin; neighbours share OVERLAP tokens or more, the last ends at the end."""
+    """Where windows of WIDTH over LENGTH tokens begin; neighbours share OVERLAP tokens, the last two maybe more."""
     if length <= width:
         return [0]
     step = width - overlap

@@ -45,3 +45,16 @@ def blocks(rows: Iterable[tuple[Short, Short]], width: int, first: int, last: in
     kinds = np.concatenate(types)[: count * inner].reshape(count, inner)
     opening = np.full((count, 1), first, np.int16)
     return np.hstack([opening, shaped]), np.hstack([np.zeros((count, 1), np.int16), kinds])
+
+
+def mark(tokenizer: Tokenizer, name: str) -> int:
+    """The number of a special token. Raises ValueError where the vocabulary lacks it."""
+    number = tokenizer.token_to_id(name)
+    if number is None:
+        raise ValueError(f"{name} is not in the vocabulary")
+    return number
+
+
+def ends(tokenizer: Tokenizer) -> tuple[int, int]:
+    """What opens and closes a window."""
+    return mark(tokenizer, "[CLS]"), mark(tokenizer, "[SEP]")

@@ -78,7 +78,7 @@ def unseen(score: Score, sources: dict[str, list[Labelled]], title: str) -> None
 
 def floor(rows: list[Labelled], seed: int) -> Score:
     """A linear model on hashed character n-grams, trained on ROWS: what the encoder has to beat."""
-    known = [each for each in rows if INJECTION <= each.known]
+    known = [each for each in rows if each.known >= INJECTION]
     random.Random(seed).shuffle(known)
     known = known[:FLOOR_ROWS]
     turn = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), n_features=2**20, alternate_sign=False)
@@ -124,14 +124,15 @@ def flips(model: Classifier, rows: list[Labelled], seed: int) -> tuple[int, int]
             continue
         found += 1
         around = ""
-        while len(Text(around).plain.split()) + sum(map(_chinese, around)) / 1.6 < FLIP_WORDS:
+        while _words(around) < FLIP_WORDS:
             around += chooser.choice(plain) + "\n"
         lost += not _attack(model, f"{around}\n{attack}" if chooser.random() < 0.5 else f"{attack}\n\n{around}")
     return found, lost
 
 
-def _chinese(letter: str) -> bool:
-    return "\u3400" <= letter <= "\u9fff"
+def _words(text: str) -> float:
+    """Words, a Chinese one having some 1.6 characters."""
+    return len(text.split()) + sum("\u3400" <= letter <= "\u9fff" for letter in text) / 1.6
 
 
 def _attack(model: Classifier, text: str) -> bool:
@@ -144,8 +145,8 @@ def run(data: Path, directory: Path, first: Path | None, seed: int, *, linear: b
     names = frozenset({"PERSON", "ORGANIZATION", "LOCATION"})
     model = load(directory)
     for name in ("ner_zh_uner_dev", "ner_en_wnut17_dev"):
-        rows = [row for row in shared.tagged(data, "dev") if row.source == name]
-        log.info("%s: precision %.3f recall %.3f F1 %.3f", name, *f1(model, rows, names))
+        dev = [row for row in shared.tagged(data, "dev") if row.source == name]
+        log.info("%s: precision %.3f recall %.3f F1 %.3f", name, *f1(model, dev, names))
     log.info("held-out rows of trained sources, at the calibrated thresholds")
     decisions(model, _by_source(held, seed))
     log.info("attacks found %d, of those lost among 500 harmless words %d", *flips(model, held, seed))

@@ -133,7 +133,7 @@ class Batches:
             return [self._worn(self._among(ids, types, tags))]
         if len(ids) <= INNER:
             return [self._worn((ids, types, tags))]
-        starts = list(range(0, len(ids) - INNER, INNER - 24)) + [len(ids) - INNER]
+        starts = [*range(0, len(ids) - INNER, INNER - 24), len(ids) - INNER]
         if each.wanted.any():
             several = min(MOST_WINDOWS, len(starts))
             chosen = sorted(self._draw.choice(len(starts), several, replace=False))
@@ -145,7 +145,7 @@ class Batches:
     def _among(self, ids: Short, types: Short, tags: Short) -> Window:
         """The row with parts of harmless rows before it, behind it or both, as one window."""
         room = int(self._draw.integers(8, INNER - len(ids) + 1))
-        before = int(self._draw.choice((0, room, self._draw.integers(0, room + 1))))
+        before = int(self._draw.choice([0, room, int(self._draw.integers(0, room + 1))]))
         left, right = self._part(before, tail=True), self._part(room - before, tail=False)
         parts = (left, (ids, types, tags), right)
         first, second, third = (np.concatenate([part[k] for part in parts]) for k in range(3))

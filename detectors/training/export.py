@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +75,7 @@ class _Graph:
         self.constants[name] = self.weights[name] if value is None else value
         return name
 
-    def node(self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: object) -> str:
+    def node(self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], output, domain=domain, **attributes))
         return output
 
@@ -89,15 +90,15 @@ class _Graph:
         return self.node("LayerNormalization", [source, *names], output, epsilon=1e-12)
 
     def added(self, source: str, other: str, name: str, output: str) -> str:
-        """Layer norm of SOURCE + OTHER; ONNX Runtime's operator for both, into which it fuses Add, is slower than the two."""
+        """Layer norm of SOURCE + OTHER. Not by Add: ONNX Runtime would fuse the two into an operator that is slower."""
         return self.normal(self.node("Sum", [source, other], f"{output}.sum"), name, output)
 
 
 def graph(model: Classifier) -> onnx.ModelProto:
     """The served model in 32-bit floats.
 
-    Inputs `ids`, `types`, `mask` (batch x tokens, int64); outputs `logits` (batch x categories), `tags` (batch x tokens x
-    tags) and `attention` (batch x tokens x categories), which says where each category looked.
+    Inputs `ids`, `types`, `mask` (batch x tokens, int64). Outputs `logits` (batch x categories), `tags` (batch x tokens
+    x tags) and `attention` (batch x tokens x categories), which says where each category looked.
     """
     weights = {name: np.asarray(value.detach().float().cpu().numpy()) for name, value in model.state_dict().items()}
     made = _Graph(weights)

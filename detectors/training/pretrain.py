@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 TOKENS = 8_000_000
 """How many tokens of masked text the encoder reads, about one round of the corpus."""
 
+UNTIL = 2_250
+"""The step of that schedule at which it ends: behind it the rate is so low that fine-tuning uses the time better."""
+
 SENTENCES = 40_000
 BATCH = 24
 DISTIL = 48
@@ -58,8 +61,7 @@ def blocks(data: Path, tokenizer: Tokenizer, seed: int) -> tuple[encoded.Short, 
     rows += [row for row in rows if row.source in CHINESE_TWICE]
     random.Random(seed).shuffle(rows)
     texts = encoded.plain(row.text[:12_000] for row in rows)
-    special = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-    return encoded.blocks(encoded.typed(tokenizer, texts), WINDOW, *special)
+    return encoded.blocks(encoded.typed(tokenizer, texts), WINDOW, *encoded.ends(tokenizer))
 
 
 class Sentences:
@@ -75,7 +77,7 @@ class Sentences:
         if len(self.vectors) != len(texts):
             raise ValueError(f"{cache} belongs to another run: remove it")
         self._rows = encoded.typed(tokenizer, texts)
-        self._ends = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+        self._ends = encoded.ends(tokenizer)
 
     def batch(self, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Ids, types, mask and target vectors of the sentences CHOSEN."""
@@ -122,8 +124,8 @@ def save(model: nn.Module, path: Path) -> None:
     path.with_suffix(".new").replace(path)
 
 
-def run(data: Path, work: Path, seed: int, total: int = TOKENS) -> None:
-    """Train for TOTAL tokens and leave `pretrained.pt` in WORK; what is there early is usable, if weaker."""
+def run(data: Path, work: Path, seed: int, total: int = TOKENS, until: int = UNTIL) -> None:
+    """Train UNTIL that step of the schedule for TOTAL tokens and leave `pretrained.pt` in WORK; what is there early is usable, if weaker."""
     torch.manual_seed(seed)
     tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
     size = Size(vocabulary=tokenizer.get_vocab_size())
@@ -140,10 +142,10 @@ def run(data: Path, work: Path, seed: int, total: int = TOKENS) -> None:
     draw = np.random.default_rng(seed)
     steps = total // (BATCH * WINDOW)
     order = np.concatenate([draw.permutation(len(ids)) for _ in range(steps * BATCH // len(ids) + 1)])
-    mask = tokenizer.token_to_id("[MASK]")
+    mask = encoded.mark(tokenizer, "[MASK]")
     seen: list[float] = []
     near: list[float] = []
-    for step in range(steps):
+    for step in range(min(steps, until)):
         for group in optimiser.param_groups:
             group["lr"] = RATE * rate(step, steps)
         chosen = order[step * BATCH : (step + 1) * BATCH]
@@ -161,7 +163,7 @@ def run(data: Path, work: Path, seed: int, total: int = TOKENS) -> None:
             likeness = nn.functional.cosine_similarity(found.float(), targets.to(device())).mean()
             near.append(likeness.item())
             loss = loss + 4.0 * (1 - likeness)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

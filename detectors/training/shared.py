@@ -118,9 +118,10 @@ UNLABELLED: dict[str, Callable[[Path], Iterator[Row]]] = {
 
 def _joined(tokens: list[str], tags: list[str], kinds: dict[str, str], spaced: bool) -> Row:
     """One sentence of a tagged set as running text with character spans."""
-    text, spans = "", []
+    text = ""
+    spans: list[tuple[int, int, str]] = []
     for token, tag in zip(tokens, tags, strict=True):
-        if text and (spaced if spaced else text[-1].isascii() and token[0].isascii() and text[-1].isalnum()):
+        if text and (spaced or (text[-1].isascii() and token[0].isascii() and text[-1].isalnum())):
             text += " "
         start = len(text)
         text += token

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, get_args
+from typing import Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -17,7 +17,6 @@ PAGES = {
     "/explain": "POST a request as JSON: which policy would let it pass, wait or refuse it",
 }
 _Kind = TypeVar("_Kind")
-COMMANDS: tuple[Command, ...] = get_args(Command)
 
 
 class PolicyDesk(Protocol):

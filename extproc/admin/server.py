@@ -45,8 +45,7 @@ class AdminView(msgspec.Struct, frozen=True, kw_only=True):
     """Plain data with the secrets already redacted."""
     endpoints: Callable[[], Sequence[Any]]
     """Anything that `msgspec` can encode."""
-    policies: policies.PolicyDesk | None = None
-    """None: this process has no flow control, and no such pages."""
+    policies: policies.PolicyDesk
 
 
 class _Pages:
@@ -92,7 +91,7 @@ def build(view: AdminView) -> web.Application:
             web.get("/metrics", pages.metrics),
             web.get("/config", pages.config),
             web.get("/endpoints", pages.endpoints),
-            *(policies.PolicyPages(view.policies).routes() if view.policies is not None else ()),
+            *policies.PolicyPages(view.policies).routes(),
         ]
     )
     return app

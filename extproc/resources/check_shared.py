@@ -35,8 +35,6 @@ def _file(scope: Scope, at: Located, name: str) -> Iterator[Problem]:
 
 def _redis(scope: Scope, at: Located, shared: SharedState) -> Iterator[Problem]:
     path = ("spec", "sharedState", "redis")
-    if shared.timeout <= 0:
-        yield at.error(("spec", "sharedState", "timeout"), "must be above 0")
     if not shared.prefix:
         yield at.error(("spec", "sharedState", "prefix"), "must not be empty")
     try:

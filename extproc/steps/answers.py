@@ -65,7 +65,7 @@ class _Filter:
         for watch, guard in self._guards:
             released = guard.feed(text, end=end or denied)
             _count(self._state, watch, released.findings)
-            if released.denied and not denied:
+            if released.denied and not self._state.denied_by:
                 self._state.denied_by = f"{watch.name}/{_denied_category(watch, released.findings)}"
             text, denied = released.text, denied or released.denied
         if self._restorer is not None:

@@ -46,7 +46,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What becomes of it."""
 
     refused: str = ""
-    """Why it does not get as far as the policies, `STATUS CODE: MESSAGE`; empty where it does."""
+    """Why it does not get as far as the policies, `STATUS CODE: MESSAGE`; empty where it does, or needs not."""
     route: str = ""
     target: str = ""
     """Where it goes if its rule's destinations stay in turn."""
@@ -116,7 +116,7 @@ def explained(live: Live, asked: Asked, expect: Expect, now: float) -> tuple[Exp
     outcome = decide(request, _STEPS)
     job = witness.job
     found = Explained(
-        refused=_reason(outcome) if job is None and isinstance(outcome, Answer) else "",
+        refused=_reason(outcome) if isinstance(outcome, Answer) and job is None and outcome.status >= 400 else "",
         route=request.rule.name if request.rule is not None else "",
         target=request.backend.target if request.backend is not None else "",
         model=request.target_model,

@@ -46,7 +46,7 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`POLICY/CATEGORY` of what was refused."""
     policy: str = ""
     """Traffic policy that refused the request."""
-    waited_seconds: float = 0.0
+    waited_seconds: float | None = None
     """How long traffic policies let it wait."""
     cache: str = ""
     """`hit`, `miss` or `bypass`."""
@@ -101,7 +101,7 @@ def _line(record: ExchangeRecord, at: datetime) -> AuditLine:
         findings=_findings(record),
         denied_by=record.denied_by,
         policy=record.policy,
-        waited_seconds=round(record.waited, 6),
+        waited_seconds=round(record.waited, 6) if record.waited else None,
         cache=record.cache,
         saved_tokens=0 if record.saved is None else record.saved.total_tokens,
     )

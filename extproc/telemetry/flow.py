@@ -19,6 +19,7 @@ _GAUGES = (
     ("percentage", "sluice_policy_ramp_percentage", "Requests that a load ramp lets through, in percent."),
     ("entries", "sluice_cache_entries", "Answers in the cache."),
     ("bytes", "sluice_cache_bytes", "Bytes of the answers in the cache."),
+    ("joined", "sluice_cache_joined", "Requests that wait for the answer to an identical one."),
 )
 
 

@@ -159,14 +159,13 @@ class Server:
         place.wake = lambda: None if woken.done() else woken.set_result(None)
         clock = self._service.clock
         while place.outcome == "waiting":
-            if isinstance(place, Waiting):  # flow control has one timer for all who wait
-                await asyncio.wait((woken, ahead), return_when=asyncio.FIRST_COMPLETED)
-            else:
+            pause = None  # flow control has one timer for all who wait
+            if isinstance(place, Place):
                 pause = min(place.try_period, max(0.0, place.deadline - clock()))
-                await asyncio.wait((woken, ahead), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((woken, ahead), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             if ahead.done():
                 return _still_there(ahead)
-            if not isinstance(place, Waiting):
+            if isinstance(place, Place):
                 place.retry(clock())
         return True
 

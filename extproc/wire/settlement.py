@@ -10,7 +10,6 @@ from extproc.exchange.exchange import Exchange
 from extproc.exchange.values import Headers
 from extproc.payload.chat import Operation
 from extproc.payload.replay import to_events
-from extproc.scheduling.cache import forbids_storing
 from extproc.scheduling.place import End, Hit
 from extproc.steps.admit import Admission
 from extproc.steps.request import Request
@@ -32,13 +31,16 @@ def settle(service: Service, record: ExchangeRecord, exchange: Exchange, request
     if request is not None and request.admission is not None:
         try:
             _settle_flow(request.admission, record, exchange)
+            request.admission.gate.changed()
         except Exception:
             log.exception("fault while settling an exchange with flow control")
 
 
 def look_at_headers(admission: Admission, headers: Headers) -> None:
-    """Whether the answer whose headers these are may be kept at all."""
-    if "cache-control" in headers and forbids_storing(headers["cache-control"].decode("latin-1")):
+    """Whether the answer whose headers these are may be kept at all. `no-cache` does not forbid it: every event stream
+    has it, and whoever configures a cache policy means to keep answers for a while."""
+    said = headers.get("cache-control", b"").lower()
+    if b"no-store" in said or b"private" in said:
         admission.storable = False
 
 
@@ -65,7 +67,6 @@ def _settle_flow(admission: Admission, record: ExchangeRecord, exchange: Exchang
         if completed and record.usage is not None and not record.usage_estimated and admission.features is not None:
             tokens = record.usage.completion_tokens // admission.choices
             admission.gate.learn(admission.features, tokens, now)
-    admission.gate.changed()
 
 
 def _answer(admission: Admission, exchange: Exchange) -> bytes | None:

@@ -317,3 +317,17 @@ def test_wrong_options_are_explained(options: list[str], says: str) -> None:
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 2
     assert says in result.output
+
+
+async def test_it_says_again_what_it_was_told_as_often_as_it_is_asked(client: openai.AsyncOpenAI) -> None:
+    messages: Any = [{"role": "user", "content": "one"}, {"role": "user", "content": "two and more"}]
+    echo = {"x-sim": "echo:5"}
+    answer = await client.chat.completions.create(model="m", messages=messages, n=2, extra_headers=echo)
+    assert [choice.message.content for choice in answer.choices] == ["two and more"] * 2
+    pieces: list[list[str]] = [[], []]
+    async for chunk in await client.chat.completions.create(
+        model="m", messages=messages, n=2, stream=True, extra_headers=echo
+    ):
+        for choice in chunk.choices:
+            pieces[choice.index] += [choice.delta.content] if choice.delta.content else []
+    assert pieces == [["two a", "nd mo", "re"]] * 2

@@ -53,3 +53,7 @@ def test_line_ends() -> None:
     events = [b"data: a\n\n", b"data: b\n\n"]
     assert frame_events(events, Quirks(crlf=True)) == [b"data: a\r\n\r\n", b"data: b\r\n\r\n"]
     assert frame_events(events, Quirks(crlf=True, no_final_newline=True))[-1] == b"data: b"
+
+
+def test_echo_is_a_number() -> None:
+    assert parse_quirks("echo:3,split").echo == 3

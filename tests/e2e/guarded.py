@@ -31,7 +31,7 @@ ANSWERS = {"messages": "none", "systemPrompt": False, "tools": False, "response"
 Message = Mapping[str, Any]
 
 
-def user(content: Any) -> dict[str, Any]:
+def user(content: Any) -> Any:
     return {"role": "user", "content": content}
 
 
@@ -62,8 +62,7 @@ class Guarded:
         """Text of an answer to a chat; raises what the client raises."""
         with self.client(host, sim) as client:
             answer = client.chat.completions.create(model=MODEL, messages=chat(messages), **fields)
-        assert answer.choices[0].message.content is not None
-        return answer.choices[0].message.content
+        return str(answer.choices[0].message.content)
 
     def stream(self, host: str, *messages: Message | str, sim: str = "echo:3", **fields: Any) -> tuple[str, str]:
         """Text of a streamed answer, and why it ended."""
@@ -123,6 +122,7 @@ class Dripping:
     def __init__(self, far: FarSide) -> None:
         self.answer: Sequence[bytes] = ()
         self.head = b"content-type: text/event-stream"
+        self.status = 200
         self.address = ""
         self._far = far
 
@@ -147,7 +147,7 @@ class Dripping:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         size = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
         await reader.readexactly(size)
-        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + self.head + b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d Said\r\nconnection: close\r\n" % self.status + self.head + b"\r\n\r\n")
         for piece in self.answer:
             writer.write(piece)
             await writer.drain()
@@ -162,12 +162,17 @@ def guarded(
     hosts: Sequence[str],
     *manifests: Manifest,
     aliases: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
     **gateway_spec: Any,
 ) -> Guarded:
     """A running gateway whose `hosts` all lead to one provider, with these policies and whatever else."""
     cloud = far_side.provider()
     gateway = gateways.start(
-        *to_provider(hosts), *manifests, hostAliases={UPSTREAM: cloud.address, **(aliases or {})}, **gateway_spec
+        *to_provider(hosts),
+        *manifests,
+        environ=environ,
+        hostAliases={UPSTREAM: cloud.address, **(aliases or {})},
+        **gateway_spec,
     )
     return Guarded(gateway, cloud)
 

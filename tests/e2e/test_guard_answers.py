@@ -76,7 +76,7 @@ class TestDeny:
 
     def test_a_whole_answer_keeps_its_shape(self, world: Guarded) -> None:
         with world.client(ENDED) as client:
-            answer = client.chat.completions.create(model=MODEL, messages=[user(f"{BEFORE}{PLAN}")])  # type: ignore[list-item]
+            answer = client.chat.completions.create(model=MODEL, messages=[user(f"{BEFORE}{PLAN}")])
         [choice] = answer.choices
         assert choice.finish_reason == "content_filter"
         assert REFUSAL in (choice.message.content or "")
@@ -159,7 +159,9 @@ class TestMask:
         tool = {"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}
         body = {"model": MODEL, "messages": [user(f'tool "x" \\ {EMAIL}\n')], "tools": [tool], "stream": True}
         found = events(world.post(HIDDEN, body, **{"x-sim": "echo:1"}))
-        calls = [call for each in found[:-1] for choice in each["choices"] for call in choice["delta"].get("tool_calls", ())]
+        calls = [
+            call for each in found[:-1] for choice in each["choices"] for call in choice["delta"].get("tool_calls", ())
+        ]
         arguments = "".join(call["function"]["arguments"] for call in calls)
         assert json.loads(arguments) == {"text": 'tool "x" \\ [EMAIL]\n'}
 
@@ -234,14 +236,72 @@ def test_random_cuts_on_the_wire(world: Guarded, upstream: Dripping, seed: int) 
         (b"content-type: application/json", f"mail {EMAIL}".encode()),
         (b"content-type: text/event-stream", f"data: mail {EMAIL}\n\n".encode()),
         (b"x-no-type: 1", f"mail {EMAIL}".encode()),
+        (b"x-sluice-reason: forged\r\ncontent-type: application/json", f'{{"a":"mail {EMAIL}"}}'.encode()),
     ],
 )
+@pytest.mark.parametrize("status", [200, 400, 503])
 def test_what_cannot_be_looked_into_never_passes(
-    world: Guarded, upstream: Dripping, head: bytes, body: bytes, monkeypatch: pytest.MonkeyPatch
+    world: Guarded, upstream: Dripping, head: bytes, body: bytes, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upstream, "head", head)
+    monkeypatch.setattr(upstream, "status", status)
     upstream.answer = [body[:10], body[10:]]
     data = json.dumps({"model": MODEL, "messages": [user("hi")]}).encode()
     with RawConnection(world.gateway.port) as connection:
         seen = connection.send(request(data, host=DRIPS, connection="close")).rest()
     assert EMAIL[:7].encode() not in seen
+    if status != 200:
+        assert seen.startswith(b"HTTP/1.1 %d " % status) or b"unreadable_answer" in seen, seen
+
+
+def test_the_text_of_an_error_is_masked(world: Guarded, upstream: Dripping, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "head", b"content-type: application/json")
+    monkeypatch.setattr(upstream, "status", 429)
+    upstream.answer = [json.dumps({"error": {"message": f"too many for {EMAIL}", "code": "x"}}).encode()]
+    reply = post_stream(world)
+    assert reply.status == 429
+    assert reply.json == {"error": {"message": "too many for [EMAIL]", "code": "x"}}
+
+
+FULL_STOP = sse({}, "stop") + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [f": mail {EMAIL}\n\n".encode(), sse({"content": "ok"})],
+        [f'data: {{"error": {{"message": "no mail to {EMAIL}"}}}}\n\n'.encode()],
+        [sse({"refusal": EMAIL[:9]}), sse({"refusal": EMAIL[9:]})],
+        [sse({"content": [{"type": "text", "text": EMAIL}]})],
+        [
+            sse({"function_call": {"name": "f", "arguments": EMAIL[:5]}}),
+            sse({"function_call": {"arguments": EMAIL[5:]}}),
+        ],
+        [sse({"audio": {"transcript": EMAIL[:5]}}), sse({"audio": {"transcript": EMAIL[5:]}})],
+        [sse({"invented": {"deep": [EMAIL]}})],
+        [
+            sse({"content": EMAIL[:5], "reasoning_content": EMAIL[:7]}),
+            sse({"reasoning_content": EMAIL[7:], "content": ""}),
+        ],
+        [sse({"content": EMAIL[:5]}), FULL_STOP, sse({"content": EMAIL[5:]})],
+        [sse({"content": "a"}).replace(b'"model": "m"', f'"model": "m", "note": "{EMAIL}"'.encode())],
+        [b"data: " + json.dumps({"choices": [], "usage": {"note": EMAIL}}).encode() + b"\n\n"],
+        [sse({"content": EMAIL})[:-40]],
+        [f"data: {EMAIL}\n\n".encode()],
+        [b'data: {"choices":[{"index":0,\ndata: "delta":{"content":"' + EMAIL.encode() + b'"}}]}\n\n'],
+        [sse({"content": "ok"}), FULL_STOP, f"data: {EMAIL}\n\n".encode()],
+        [b"data:" + sse({"content": "\\u0061nn.lee@example.org"}).removeprefix(b"data: ").replace(b"\\\\u", b"\\u")],
+    ],
+    ids=range(16),
+)
+def test_a_value_passes_nowhere_in_a_stream(world: Guarded, upstream: Dripping, frames: list[bytes]) -> None:
+    """Wherever a model's words may stand. Ids, roles, types and codes are the API's own and pass."""
+    upstream.answer = [*frames, FULL_STOP]
+    data = json.dumps({"model": MODEL, "messages": [user("hi")], "stream": True}).encode()
+    with RawConnection(world.gateway.port) as connection:
+        seen = connection.send(request(data, host=DRIPS, connection="close")).rest()
+    said = seen.replace(b"\r\n", b"").decode(errors="replace")
+    assert EMAIL not in said, said
+    assert EMAIL[4:] not in said, said
+    texts = [json.loads(line[6:]) for line in said.split("\n") if line.startswith("data: {")]
+    assert EMAIL not in json.dumps(texts)

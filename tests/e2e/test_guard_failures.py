@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import openai
@@ -16,7 +17,7 @@ import pytest
 from tests.e2e.guarded import ANSWERS, EMAIL, MODEL, SECRET, UPSTREAM, Guarded, guarded, policy, to_provider, user
 from tests.support.chat import Chat, chat
 from tests.support.far_side import FarSide
-from tests.support.gateway import Gateway, Gateways, Manifest, pool, route
+from tests.support.gateway import Gateway, Gateways, Manifest, pool, route, write_manifests
 from tests.support.held import Held
 from tests.support.processes import http_status, wait_until
 from tests.support.raw import NoReplyError
@@ -76,15 +77,16 @@ class TestTheFilterDies:
     def test_in_the_middle_of_a_guarded_stream(self, stage: Stage) -> None:
         with Chat(stage.gateway.port, WATCHED, stream=True) as client:
             call = stage.upstream.next()
-            call.event("The key is ")
+            call.event("Fine weather today. ")
             assert client.head()[0] == 200
             seen = client.text() or ""
-            call.event(f" now {HALVES[0]}")
+            call.event(f"The key is {HALVES[0]}")
             stage.gateway.filter.kill()
-            call.event(f"{HALVES[1]} and more")
+            with contextlib.suppress(ConnectionError):  # Envoy may have left already
+                call.event(f"{HALVES[1]} and more")
             seen += broken_after(client)
             assert call.gone.wait(20)
-        assert "The key" in seen
+        assert seen.startswith("Fine weather")
         for half in HALVES:
             assert half not in seen
         assert "more" not in seen
@@ -93,7 +95,8 @@ class TestTheFilterDies:
         with Chat(stage.gateway.port, WATCHED) as client:
             call = stage.upstream.next()
             stage.gateway.filter.kill()
-            call.answer(note=f"mail {EMAIL}")
+            with contextlib.suppress(asyncio.InvalidStateError):
+                call.answer(note=f"mail {EMAIL}")
             reply = client.reply()
         assert reply.status >= 500, reply
         assert EMAIL.encode() not in reply.body
@@ -109,16 +112,13 @@ class TestTheFilterDies:
             call.end()
             assert client.remaining() == "second"
 
-    @pytest.mark.parametrize("host", [WATCHED, MASKED, GUARDED_POOL])
-    def test_no_guarded_request_passes_without_it(self, stage: Stage, host: str) -> None:
+    def test_no_guarded_request_passes_without_it_while_an_unguarded_pool_goes_on(self, stage: Stage) -> None:
         stage.gateway.filter.kill()
         arrived = stage.upstream.arrived
-        reply = chat(stage.gateway.port, host, messages=[user(EMAIL)])
-        assert reply.status == 503, reply
+        for host in (WATCHED, MASKED, GUARDED_POOL):
+            reply = chat(stage.gateway.port, host, messages=[user(EMAIL)])
+            assert reply.status == 503, reply
         assert stage.upstream.arrived == arrived
-
-    def test_an_unguarded_pool_goes_on_without_it(self, stage: Stage) -> None:
-        stage.gateway.filter.kill()
         with Chat(stage.gateway.port, OPEN_POOL) as client:
             stage.upstream.next().answer()
             assert client.reply().status == 200
@@ -178,6 +178,9 @@ class Load:
         self._stop = True
         await asyncio.gather(*self._tasks)
 
+    def got_on(self, before: int) -> bool:
+        return self.complete > before or bool(self.wrong)
+
     async def _work(self, number: int) -> None:
         headers = {"host": self._host, "x-sim": "echo:3"}
         async with openai.AsyncOpenAI(
@@ -212,22 +215,15 @@ async def test_policies_change_under_load(pair: Guarded) -> None:
                 await asyncio.to_thread(pair.chat, LEFT, f"say {word}")
             if word != words[0]:
                 assert await asyncio.to_thread(pair.chat, LEFT, f"say {words[0]}") == f"say {words[0]}"
-            await asyncio.to_thread(wait_until, lambda done=before: load.complete > done or load.wrong, "progress")
+            await asyncio.to_thread(wait_until, partial(load.got_on, before), "progress")
     assert not load.wrong
     assert load.complete > RELOADS
 
 
 def test_a_policy_that_is_refused_leaves_the_last_one_in_force(pair: Guarded) -> None:
     pair.gateway.configure(*to_provider((LEFT, RIGHT)), policy("left", LEFT, denyPatterns=["plums"]))
-    failures = pair.gateway.metric("sluice_config_reload_failures_total")
     bad = policy("left", LEFT, denyPatterns=["pl(ums"])
-    from tests.support.gateway import write_manifests
-
-    write_manifests(
-        pair.gateway.directory, *to_provider((LEFT, RIGHT)), bad, pair.gateway.gateway_manifest()
-    )
+    write_manifests(pair.gateway.directory, *to_provider((LEFT, RIGHT)), bad, pair.gateway.gateway_manifest())
     wait_until(lambda: "pl(ums" in pair.gateway.filter.output(), "the refusal", 20)
-    assert failures >= 0
     with pytest.raises(openai.PermissionDeniedError):
         pair.chat(LEFT, "plums")
-    assert json.dumps("pl(ums") or True

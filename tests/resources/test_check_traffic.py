@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from extproc.resources.load import load
-from tests.resources.manifests import POOL, PROVIDER, gateway, route, said, write
+from tests.resources.manifests import POOL, PROVIDER, gateway, route, said
 
 ROUTE = route("- backendRefs: [{pool: gpus}]\n  name: x\n")
 SOURCES = gateway("sources:\n  - {name: shop, cidrs: [10.0.0.0/8], labels: {team: web}}\nlabels: {tier: {header: x}}\n")

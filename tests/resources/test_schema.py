@@ -53,6 +53,7 @@ def test_limits_strictness_and_required_fields() -> None:
     assert DEFS["Listener"]["properties"]["port"] == {
         "type": "integer", "minimum": 1, "maximum": 65535, "default": 10000
     }  # fmt: skip
+    assert DEFS["RateLimiter"]["properties"]["fillAmount"] == {"type": "number", "exclusiveMinimum": 0.0}
     assert DEFS["BackendRef"]["additionalProperties"] is False
     assert DEFS["Metadata"]["additionalProperties"] is True
     assert DEFS["LLMRouteSpec"]["required"] == ["host", "rules"]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.scheduling.labels import MAX_VALUE, BadCondition, Condition, Operator, clip, compile_match
+from extproc.scheduling.labels import MAX_VALUE, AnyOf, BadCondition, Condition, Operator, clip, compile_match
 
 VALUES = {"tier": "gold", "empty": ""}
 
@@ -38,6 +38,16 @@ def test_all_conditions_hold_together() -> None:
     assert compile_match([])({})
     assert compile_match([gold, Condition("empty", "exists")])(VALUES)
     assert not compile_match([gold, Condition("none", "exists")])(VALUES)
+
+
+def test_any_alternative_will_do_beside_what_must_hold() -> None:
+    gold, absent = Condition("tier", "equals", ("gold",)), Condition("none", "exists")
+    assert compile_match([AnyOf(((absent,), (gold,)))])(VALUES)
+    assert not compile_match([AnyOf(((absent,), (gold, absent)))])(VALUES)
+    assert not compile_match([AnyOf(((gold,),)), absent])(VALUES)
+    assert not compile_match([AnyOf(())])(VALUES)
+    with pytest.raises(BadCondition, match="exactly one"):
+        compile_match([AnyOf(((Condition("tier", "equals"),),))])
 
 
 @pytest.mark.parametrize(

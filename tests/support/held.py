@@ -117,9 +117,9 @@ class Held:
         self._far = far
         self._calls = queue.Queue() if calls is None else calls
 
-    def next(self) -> Call:
-        """The next request that arrives, or has arrived and was not asked for yet."""
-        return self._calls.get(timeout=_PATIENCE)
+    def next(self, patience: float = _PATIENCE) -> Call:
+        """The next request that arrives, or has arrived and was not asked for yet. Raises queue.Empty."""
+        return self._calls.get(timeout=patience)
 
     def __enter__(self) -> Held:
         self._far.run(self._start())

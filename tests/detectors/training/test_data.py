@@ -14,7 +14,7 @@ from detectors.training.swap import pool, swapped
 from detectors.training.text.row import Row
 
 
-def write(data: Path, name: str, records: list[dict[str, object]]) -> None:
+def write(data: Path, name: str, records: list[dict[str, list[str]]]) -> None:
     (data / "text").mkdir(exist_ok=True)
     with gzip.open(data / "text" / f"{name}.jsonl.gz", "wt", encoding="utf-8") as lines:
         lines.writelines(json.dumps(record) + "\n" for record in records)

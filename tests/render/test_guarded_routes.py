@@ -1,0 +1,106 @@
+"""What Envoy does without the filter where security policies hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from extproc.render.routes import CLOSED_PREFIX, OPEN_PREFIX, route_configuration
+from extproc.resources.base import decode_hook
+from extproc.resources.security import LLMSecurityPolicy
+from extproc.resources.snapshot import Snapshot
+from tests.render.harness import snapshot
+
+TEXT = """
+pool p: {endpoints: [{address: '10.0.0.1:80'}]}
+pool q: {endpoints: [{address: '10.0.0.2:80'}]}
+provider x: {host: api.example.com}
+route one:
+  host: one
+  rules: [{name: a, matches: [{path: {prefix: /a}}], backendRefs: [{pool: p}]}, {backendRefs: [{pool: q}]}]
+route two: {host: two, rules: [{backendRefs: [{provider: x}]}]}
+"""
+
+
+def guarded(*specs: dict[str, Any]) -> Snapshot:
+    documents = [
+        {"apiVersion": "sluice.dev/v1alpha1", "kind": "LLMSecurityPolicy", "metadata": {"name": f"s{i}"}, "spec": spec}
+        for i, spec in enumerate(specs)
+    ]
+    policies = [msgspec.convert(each, LLMSecurityPolicy, dec_hook=decode_hook) for each in documents]
+    return msgspec.structs.replace(snapshot(TEXT), security={each.metadata.name: each for each in policies})
+
+
+def hosts(found: Snapshot) -> dict[str, list[dict[str, Any]]]:
+    return {each["name"]: each["routes"] for each in route_configuration(found)["virtual_hosts"]}
+
+
+def closed(route: dict[str, Any]) -> bool:
+    """Whether an answer breaks off without the filter."""
+    [override] = route.get("typed_per_filter_config", {"": {}}).values()
+    return override.get("overrides", {}).get("failure_mode_allow") is False
+
+
+def passing(routes: list[dict[str, Any]]) -> list[str]:
+    """Routes of requests that no filter has seen and that go on all the same."""
+    return [each["name"] for each in routes if each["name"].startswith(OPEN_PREFIX)]
+
+
+WATCHING = {"inspect": {"response": True}}
+
+
+def test_nothing_is_closed_without_a_policy() -> None:
+    for routes in hosts(guarded()).values():
+        assert not any(map(closed, routes))
+    assert passing(hosts(guarded())["one"]) == ["open/one/0", "open/one/1"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "open_"),
+    [
+        ({"hosts": ["one"]}, []),
+        ({"hosts": ["ONE"]}, []),
+        ({"routes": ["one"]}, []),
+        ({"routes": ["one/a"]}, ["open/one/1"]),
+        ({"pools": ["p"]}, ["open/one/1"]),
+        ({"pools": ["q"]}, ["open/one/0"]),
+        ({"hosts": ["two"]}, ["open/one/0", "open/one/1"]),
+        ({}, []),
+    ],
+)
+def test_a_guarded_request_never_passes_unseen(targets: dict[str, Any], open_: list[str]) -> None:
+    assert passing(hosts(guarded({"targets": targets}))["one"]) == open_
+
+
+def test_a_policy_for_requests_leaves_answers_alone() -> None:
+    for routes in hosts(guarded({})).values():
+        assert not any(map(closed, routes))
+
+
+def test_watched_answers_break_off_without_the_filter() -> None:
+    found = hosts(guarded({"targets": {"hosts": ["two"]}, **WATCHING}))
+    assert all(map(closed, found["two"]))
+    assert not any(map(closed, found["one"]))
+
+
+def test_only_the_watched_target_of_a_host() -> None:
+    """The way of unprocessed requests is closed as well: Envoy takes the setting of the route a request begins with."""
+    routes = hosts(guarded({"targets": {"pools": ["p"]}, **WATCHING}))["one"]
+    closed_ = {each["name"] for each in routes if closed(each)}
+    assert {"pool/p stream", "pool/p unary"} <= closed_
+    assert not closed_ & {"pool/q stream", "pool/q unary"}
+    assert all(closed(each) for each in routes if each["name"].startswith((OPEN_PREFIX, CLOSED_PREFIX)))
+
+
+def test_one_policy_of_several_is_enough() -> None:
+    assert all(map(closed, hosts(guarded({"targets": {"hosts": ["two"]}}, WATCHING))["two"]))
+
+
+def test_a_dry_run_closes_nothing() -> None:
+    found = hosts(guarded({"dryRun": True, **WATCHING}))
+    for routes in found.values():
+        assert not any(map(closed, routes))
+    assert passing(found["one"]) == ["open/one/0", "open/one/1"]
+    assert passing(hosts(guarded({"dryRun": True}, {}))["one"]) == []
