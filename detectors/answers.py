@@ -14,7 +14,8 @@ from detectors.text import Text
 
 log = logging.getLogger(__name__)
 
-_NAMES = ("PERSON", "ORGANIZATION", "LOCATION", "POSITION", "PROJECT", "ADDRESS")
+_NAMES = ("PERSON", "ORGANIZATION", "LOCATION", "POSITION", "PROJECT")
+"""Categories that only the classifier finds. Addresses have recognisers of their own, which wait for less."""
 _WARM_UP = ("Hello, mail ann@example.org or call +1 415 555 2671.", "你好，请拨打13800138000，密码是Abc123456。")
 
 

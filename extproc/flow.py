@@ -36,6 +36,8 @@ log = logging.getLogger("sluice.flow")
 
 _OBSERVE = 1.0
 """Seconds between two looks at the pools' saturation."""
+_GRACE = 60.0
+"""Seconds that requests have to settle with a shared state that is no longer configured."""
 _LEAST_PAUSE = 0.001
 """Seconds between two turns of the timer, whatever the policies say."""
 
@@ -55,6 +57,7 @@ class FlowControl:
         self._saturation = saturation
         self._memory = MemoryStore()
         self._stores: dict[SharedState, RedisStore] = {}
+        self._closing: dict[SharedState, asyncio.TimerHandle] = {}
         self._gate: FlowGate | None = None
         self._retired: list[FlowGate] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -92,16 +95,19 @@ class FlowControl:
         """From here on new requests go through `gate`; who waits in an earlier one is served to the end."""
         if self._gate is not None and self._gate is not gate:
             self._retired.append(self._gate)
+        self._retired = [each for each in self._retired if not each.flow.idle]
         self._gate = gate
         if gate is not None and gate.store is not None:
             gate.store.ramps = lambda: gate.flow.ramps
+        self._close_unused(gate)
         self._observe_at = self.clock() if gate is not None and gate.watches else math.inf
         self.changed()
 
     async def stop(self) -> None:
         """Once no request is left."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, *self._closing.values()):
+            if timer is not None:
+                timer.cancel()
         self._gate, self._retired = None, []
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -119,8 +125,10 @@ class FlowControl:
         task.add_done_callback(self._done)
         return task
 
-    def changed(self) -> None:
-        """Something was taken, given back or decided: questions to a remote store follow, and the timer."""
+    def changed(self, gate: FlowGate | None = None) -> None:
+        """Something was taken, given back or decided, at `gate`: questions to a remote store follow, and the timer."""
+        if gate is not None and gate is not self._gate and gate not in self._retired and not gate.flow.idle:
+            self._retired.append(gate)  # a request that began before the configuration changed has come to it late
         now = self.clock()
         gates = self._gates()
         for gate in gates:
@@ -202,14 +210,27 @@ class FlowControl:
         self._retired = [gate for gate in self._retired if not gate.flow.idle]
         self.changed()
 
+    def _close_unused(self, gate: FlowGate | None) -> None:
+        """What is no longer configured stays for a while, as requests hold parts of its state."""
+        loop = asyncio.get_running_loop()
+        for settings, store in self._stores.items():
+            used = gate is not None and store is gate.store
+            if used and settings in self._closing:
+                self._closing.pop(settings).cancel()
+            elif not used and settings not in self._closing:
+                self._closing[settings] = loop.call_later(_GRACE, self._close, settings)
+
+    def _close(self, settings: SharedState) -> None:
+        del self._closing[settings]
+        self.spawn(self._stores.pop(settings).stop())
+
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("fault in flow control", exc_info=error)
 
     async def _store(self, settings: SharedState | None, secrets: SecretStore) -> RedisStore | None:
-        """The store of these settings, connected. One that is no longer configured lives on, as requests hold parts of
-        its state."""
+        """The store of these settings, connected."""
         if settings is None:
             return None
         store = self._stores.get(settings)

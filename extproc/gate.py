@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from extproc.exchange.values import Answer
@@ -48,7 +48,7 @@ class Control(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]: ...
 
-    def changed(self) -> None: ...
+    def changed(self, gate: FlowGate) -> None: ...
 
 
 class FlowGate:
@@ -73,6 +73,9 @@ class FlowGate:
     def watches(self) -> bool:
         """Whether any policy follows the saturation of pools."""
         return bool(self._watched)
+
+    def caches(self, labels: Mapping[str, str]) -> bool:
+        return any(cache.match(labels) for cache in self.flow.caches)
 
     def new_id(self) -> str:
         return self._control.new_id()
@@ -106,7 +109,7 @@ class FlowGate:
         return await asyncio.shield(self._control.spawn(self._ask(prepared)))
 
     def changed(self) -> None:
-        self._control.changed()
+        self._control.changed(self)
 
     async def beside(self, work: Callable[[], Answer]) -> Answer:
         return await asyncio.to_thread(work)

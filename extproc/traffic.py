@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from extproc.resources import traffic
+from extproc.resources import traffic, workloads
 from extproc.resources.labels import Label
 from extproc.resources.selectors import match_of, matcher_conditions
 from extproc.resources.snapshot import Snapshot
@@ -273,7 +273,7 @@ def _cache(resource: traffic.CachingPolicy) -> policy.Caching:
     )
 
 
-def _scheduler(scheduler: traffic.Scheduler) -> Scheduler:
+def _scheduler(scheduler: workloads.Scheduler) -> Scheduler:
     return Scheduler(
         workloads=tuple(
             _workload(each.name, each.parameters, matcher_conditions(each.label_matcher))
@@ -288,7 +288,7 @@ def _scheduler(scheduler: traffic.Scheduler) -> Scheduler:
     )
 
 
-def _workload(name: str, parameters: traffic.WorkloadParameters, match: Conditions = ()) -> Workload:
+def _workload(name: str, parameters: workloads.WorkloadParameters, match: Conditions = ()) -> Workload:
     return Workload(
         name=name,
         match=match,

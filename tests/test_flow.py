@@ -15,6 +15,7 @@ import yaml
 
 from extproc.flow import FlowControl, FlowError
 from extproc.gate import FlowGate, counts_tokens, longest_wait
+from extproc.resources.gateway import SharedState
 from extproc.resources.load import load
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
@@ -105,6 +106,16 @@ async def test_who_waits_goes_on_under_the_next_configuration(kit: Kit) -> None:
     first.ticket.settle(gate.clock())
     await woken.wait()
     admitted(place.result).ticket.settle(gate.clock())
+
+
+async def test_a_request_may_come_late_to_a_gate_that_was_replaced(kit: Kit) -> None:
+    gate = await kit.use(slots("one", 1, [], defaultWorkloadParameters={"queueTimeout": "50ms"}))
+    kit.control.use(await kit.prepare())
+    first = admitted(gate.enter(job()))
+    place, woken = waits(gate)
+    await woken.wait()
+    assert place.outcome == "expired"
+    first.ticket.settle(gate.clock())
 
 
 async def test_a_configuration_that_is_not_put_in_force_changes_nothing(kit: Kit) -> None:
@@ -213,6 +224,22 @@ async def test_a_request_that_leaves_while_it_is_asked_for_holds_nothing(kit: Ki
     await asyncio.gather(*kit.control._tasks)
     levels = store.levels("ConcurrencySchedulingPolicy/one", 9, gate.clock())
     assert all(level.left == 1 for level in levels)
+
+
+async def test_shared_state_that_is_no_longer_configured_is_left(kit: Kit) -> None:
+    stopped = asyncio.Event()
+
+    class Store:
+        async def stop(self) -> None:
+            stopped.set()
+
+    settings = SharedState(redis="redis://h")
+    kit.control._stores[settings] = Store()  # type: ignore[assignment]
+    await kit.use(ONE)
+    assert not stopped.is_set(), "requests may still settle with it"
+    kit.control._close(settings)
+    await stopped.wait()
+    assert not kit.control._stores
 
 
 async def test_an_address_of_redis_that_makes_no_sense_is_refused(kit: Kit) -> None:

@@ -30,11 +30,17 @@ LENGTHS = (32, 126, 1000)
 FALSE_ALARMS = {"INJECTION": 0.006} | dict.fromkeys(sorted(set(SEQUENCE) - INJECTION), 0.0015)
 """Share of harmless rows that may reach a threshold; the seven business categories together make one percent."""
 
+ALIKE = 4.0
+"""How many times that share of the look-alikes may reach it, which are written to be mistaken."""
+
 LEAST = 0.35
 """No threshold is lower, however quiet the harmless rows are."""
 
 MOST_ROWS = 7_000
 NAME_LIMITS = tuple(at / 20 for at in range(8, 19))
+
+PAIRS = frozenset({"business-zh", "business-en", "injection_zh", "injection_en"})
+"""Families of generated pairs of a text to find and one that looks like it."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -98,15 +104,19 @@ def thresholds(
     for language, limits in found.items():
         for low, high in itertools.pairwise(borders):
             harmless = [
-                each.logits[number]
+                each
                 for each in rows
                 if category in each.each.known
                 and not each.each.row.labels
                 and each.language in (language, "mixed")
                 and low <= each.tokens <= high
             ]
-            share = 1 / (1 + np.exp(-(np.asarray(harmless, np.float64) * scale[0] + scale[1])))
-            limits.append(round(threshold(share, FALSE_ALARMS[category]), 4))
+            limit = 0.0
+            for alike, rate in ((False, FALSE_ALARMS[category]), (True, ALIKE * FALSE_ALARMS[category])):
+                logits = [each.logits[number] for each in harmless if (each.each.family in PAIRS) == alike]
+                share = 1 / (1 + np.exp(-(np.asarray(logits, np.float64) * scale[0] + scale[1])))
+                limit = max(limit, threshold(share, rate))
+            limits.append(round(limit, 4))
     mixed = tuple(max(pair) for pair in zip(found["zh"], found["en"], strict=True))
     return {"zh": tuple(found["zh"]), "en": tuple(found["en"]), "mixed": mixed}
 

@@ -76,6 +76,11 @@ class Batch(msgspec.Struct, frozen=True):
 Window = tuple[Short, Short, Short]
 
 
+def _width(tokens: int) -> int:
+    """The width of a batch whose longest window has so many tokens: few different ones, so that kernels are reused."""
+    return min(WINDOW, -(-(tokens + 2) // 16) * 16)
+
+
 class Batches:
     """Draws batches of EXAMPLES of about TOKENS tokens each, rows of similar length together."""
 
@@ -100,7 +105,7 @@ class Batches:
         groups: list[list[tuple[int, list[Window]]]] = [[]]
         count = 0
         for row in rows:
-            width = max(len(ids) for ids, _, _ in row[1]) + 2
+            width = _width(max(len(ids) for ids, _, _ in row[1]))
             if groups[-1] and (count + len(row[1])) * width > self._tokens:
                 groups.append([])
                 count = 0
@@ -111,7 +116,7 @@ class Batches:
 
     def _batch(self, rows: list[tuple[int, list[Window]]]) -> Batch:
         windows = [(number, window) for number, (_, several) in enumerate(rows) for window in several]
-        width = max(len(ids) for _, (ids, _, _) in windows) + 2
+        width = _width(max(len(ids) for _, (ids, _, _) in windows))
         ids, types, mask = (np.zeros((len(windows), width), np.int64) for _ in range(3))
         tags = np.full((len(windows), width), IGNORED, np.int64)
         for at, (_, (row_ids, row_types, row_tags)) in enumerate(windows):

@@ -19,13 +19,13 @@ from detectors.training.pretrain import device, rate, save
 
 log = logging.getLogger(__name__)
 
-TOKENS = 4096
+TOKENS = 3072
 """Tokens of a step."""
 
-RATE = 6e-4
+RATE = 8e-4
 FIRST_STEPS = 900
-SECOND_STEPS = 900
-TAG_WEIGHT = 1.0
+SECOND_STEPS = 1500
+TAG_WEIGHT = 2.0
 SMOOTH = 0.01
 """The wanted probability of a label is so far from 0 and 1."""
 

@@ -60,7 +60,7 @@ HELD_TAGGED = 0.05
 GENERATED = ("business-zh", "business-en", "injection", "benign", "names")
 """Families of generated rows, without their language."""
 
-SWAPS = 2
+SWAPS = 5
 """Copies of a tagged sentence with other names."""
 
 COPIED = 6_000

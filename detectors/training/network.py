@@ -48,7 +48,7 @@ def encoder(size: Size, dropout: float = 0.0) -> BertModel:
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=0.0,
         pad_token_id=0,
-        hidden_act="gelu_new",
+        hidden_act="gelu_pytorch_tanh",
     )
     return BertModel(config, add_pooling_layer=False)
 
@@ -80,7 +80,7 @@ class Pretrained(nn.Module):
 class Classifier(nn.Module):
     """The encoder with a tag per token, and per sequence label an attention of its own over the tokens."""
 
-    def __init__(self, size: Size, dropout: float = 0.1) -> None:
+    def __init__(self, size: Size, dropout: float = 0.0) -> None:
         super().__init__()
         self.size = size
         self.encoder = encoder(size, dropout)

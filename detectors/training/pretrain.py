@@ -125,7 +125,10 @@ def save(model: nn.Module, path: Path) -> None:
 
 
 def run(data: Path, work: Path, seed: int, total: int = TOKENS, until: int = UNTIL) -> None:
-    """Train UNTIL that step of the schedule for TOTAL tokens and leave `pretrained.pt` in WORK; what is there early is usable, if weaker."""
+    """Train UNTIL that step of the schedule for TOTAL tokens and leave `pretrained.pt` in WORK.
+
+    What is there on the way is usable, if weaker.
+    """
     torch.manual_seed(seed)
     tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
     size = Size(vocabulary=tokenizer.get_vocab_size())

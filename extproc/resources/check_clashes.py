@@ -17,9 +17,9 @@ from extproc.resources.traffic import (
     LoadRampingPolicy,
     QuotaSchedulingPolicy,
     RateLimitingPolicy,
-    Selector,
     TrafficPolicy,
 )
+from extproc.resources.workloads import Selector
 from extproc.scheduling.labels import Condition
 
 Requests = frozenset[frozenset[Condition]]

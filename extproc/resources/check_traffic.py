@@ -15,11 +15,13 @@ from extproc.resources.traffic import (
     CachingPolicy,
     ConcurrencyLimitingPolicy,
     ConcurrencySchedulingPolicy,
-    LabelMatcher,
     LoadRampingPolicy,
     QuotaSchedulingPolicy,
     RampDriver,
     RateLimitingPolicy,
+)
+from extproc.resources.workloads import (
+    LabelMatcher,
     Scheduler,
     Selector,
     WorkloadParameters,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from extproc.resources.traffic import LabelMatcher, Selector
+from extproc.resources.workloads import LabelMatcher, Selector
 from extproc.scheduling.labels import AnyOf, Condition, Operator
 from extproc.scheduling.policy import Conditions
 

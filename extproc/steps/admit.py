@@ -23,7 +23,7 @@ from extproc.scheduling.outcome import Reason, Refused
 from extproc.scheduling.place import Hit, Outcome, Prepared, Ticket, Waiting
 from extproc.scheduling.predict import Prediction
 from extproc.scheduling.predict_features import Features, features
-from extproc.steps.asked import asked, choices, output_limit, sent_document
+from extproc.steps.asked import asked, choices, output_limit, sent_body, sent_fields
 from extproc.steps.errand import Errand
 from extproc.steps.labels import TENANT, Labelling, labels_of
 from extproc.steps.plan import CACHE_HEADER, response_plan
@@ -70,6 +70,10 @@ class Gate(Protocol):
     def clock(self) -> float: ...
 
     def predict(self, found: Features) -> Prediction: ...
+
+    def caches(self, labels: Mapping[str, str]) -> bool:
+        """Whether a cache policy is for requests with these labels."""
+        ...
 
     def new_id(self) -> str:
         """Unique among all replicas."""
@@ -176,16 +180,16 @@ async def _ask(gate: Gate, state: Admission, prepared: Prepared) -> None:
 
 def _enter(request: Request, gate: Gate) -> Admission:
     entered = gate.clock()
-    document = sent_document(request)
+    fields = sent_fields(request)
     prompt_tokens, usual = request.expect(request.target_model, request.prompt_bytes)
-    limit = None if document is None else output_limit(document)
-    wanted = 1 if document is None else choices(document)
+    limit = None if fields is None else output_limit(fields)
+    wanted = 1 if fields is None else choices(fields)
     found: list[tuple[Features, Prediction]] = []
 
     def predict(labels: Mapping[str, str]) -> float:
-        if document is None or not gate.predicts or request.head.operation is Operation.EMBEDDINGS:
+        if fields is None or not gate.predicts or request.head.operation is Operation.EMBEDDINGS:
             return float(usual)
-        seen = features(asked(request, document, labels[TENANT], prompt_tokens, limit))
+        seen = features(asked(request, fields, labels[TENANT], prompt_tokens, limit))
         found.append((seen, gate.predict(seen)))
         return found[0][1].median * wanted
 
@@ -199,22 +203,22 @@ def _enter(request: Request, gate: Gate) -> Admission:
         output_tokens=math.ceil(found[0][1].high) * wanted if found else usual,
         max_tokens=None if limit is None else limit * wanted,
         endpoint=f"{request.backend.target if request.backend else ''} {request.target_model}",
-        cache_key=_cache_key(request, document),
+        cache_key=_cache_key(request) if gate.caches(labels) else "",
     )
     outcome = gate.enter(job)
     return Admission(gate, job, found[0][0] if found else None, wanted, request.head.operation, outcome, entered)
 
 
-def _cache_key(request: Request, document: Document | None) -> str:
+def _cache_key(request: Request) -> str:
     """Empty where the answer must come from the destination: the client says so, it is of a kind that cannot be given
     again, or values in it are placeholders that stand for something else in every conversation."""
     head, backend, guarding = request.head, request.backend, request.guarding
-    if document is None or backend is None or head.method != "POST" or head.operation not in _CACHEABLE:
+    if request.document is None or backend is None or head.method != "POST" or head.operation not in _CACHEABLE:
         return ""
     if forbids_storing(head.text("cache-control") or "") or (guarding is not None and guarding.vault is not None):
         return ""
     target = f"{backend.target} {request.target_model}"
-    return cache_key(document.body, target=target, operation=head.operation.value)
+    return cache_key(sent_body(request), target=target, operation=head.operation.value)
 
 
 def _refusal(refused: Refused) -> Answer:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from extproc.payload.chat import Operation
-from extproc.payload.document import Document
-from extproc.payload.errors import PayloadError
 from extproc.scheduling.predict_features import Ask
 from extproc.steps.request import Request
 
@@ -28,33 +26,42 @@ class _Part(msgspec.Struct, gc=False):
     text: str = ""
 
 
+Fields = Mapping[str, msgspec.Raw]
+"""The top level of a body, values not decoded."""
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_number: Callable[[msgspec.Raw], int | None] = msgspec.json.Decoder(int | None).decode
 _turns = msgspec.json.Decoder(list[_Turn]).decode
 _parts = msgspec.json.Decoder(list[_Part]).decode
 _string = msgspec.json.Decoder(str).decode
 _texts = msgspec.json.Decoder(list[str]).decode
 
 
-def sent_document(request: Request) -> Document | None:
+def sent_fields(request: Request) -> Fields | None:
     """The body as the destination gets it; None where it is no JSON."""
-    edited = request.new_body
-    return request.document if edited is None or request.document is None else Document.parse(edited)
+    return None if request.document is None else _members(sent_body(request))
 
 
-def output_limit(document: Document) -> int | None:
+def sent_body(request: Request) -> bytes:
+    """Decoded and edited."""
+    return request.body if request.new_body is None else request.new_body
+
+
+def output_limit(fields: Fields) -> int | None:
     """Most tokens of one answer that the client allows; None: it does not say. A value that is no such number is for
     the destination to refuse."""
-    limits = [value for name in _LIMITS if (value := _integer(document, name)) is not None and value > 0]
+    limits = [value for name in _LIMITS if (value := _integer(fields, name)) is not None and value > 0]
     return min(limits) if limits else None
 
 
-def choices(document: Document) -> int:
+def choices(fields: Fields) -> int:
     """How many answers are asked for."""
-    return min(_MOST_CHOICES, max(1, _integer(document, "n") or 1))
+    return min(_MOST_CHOICES, max(1, _integer(fields, "n") or 1))
 
 
-def asked(request: Request, document: Document, tenant: str, prompt_tokens: int, limit: int | None) -> Ask:
+def asked(request: Request, fields: Fields, tenant: str, prompt_tokens: int, limit: int | None) -> Ask:
     """For the predictor. Never fails: what cannot be read stays empty."""
-    turns = _conversation(request.head.operation, document)
+    turns = _conversation(request.head.operation, fields)
     users = [turn for turn in turns if turn.role == "user"]
     answers = [turn for turn in turns if turn.role == "assistant"]
     return Ask(
@@ -64,15 +71,15 @@ def asked(request: Request, document: Document, tenant: str, prompt_tokens: int,
         prompt_tokens=prompt_tokens,
         max_tokens=limit,
         stream=request.stream,
-        structured=any(document.raw(name) is not None for name in ("response_format", "tools", "functions")),
-        text=_text(users[-1].content) if users else _prompt(document),
+        structured=any(fields.get(name) is not None for name in ("response_format", "tools", "functions")),
+        text=_text(users[-1].content) if users else _prompt(fields),
         turns=max(1, len(users)),
         last_answer=len(answers[-1].content) // _BYTES_PER_TOKEN if answers else 0,
     )
 
 
-def _conversation(operation: Operation, document: Document) -> Sequence[_Turn]:
-    raw = document.raw("input" if operation is Operation.RESPONSES else "messages")
+def _conversation(operation: Operation, fields: Fields) -> Sequence[_Turn]:
+    raw = fields.get("input" if operation is Operation.RESPONSES else "messages")
     if raw is None:
         return ()
     try:
@@ -81,10 +88,10 @@ def _conversation(operation: Operation, document: Document) -> Sequence[_Turn]:
         return ()
 
 
-def _prompt(document: Document) -> str:
+def _prompt(fields: Fields) -> str:
     """Of the APIs without messages: one text, or the first of several."""
     for name in ("prompt", "input"):
-        raw = document.raw(name)
+        raw = fields.get(name)
         if raw is None:
             continue
         try:
@@ -112,8 +119,11 @@ def _ends(text: str) -> str:
     return text if len(text) <= _LONG else text[: _LONG // 2] + text[-_LONG // 2 :]
 
 
-def _integer(document: Document, name: str) -> int | None:
+def _integer(fields: Fields, name: str) -> int | None:
+    raw = fields.get(name)
+    if raw is None:
+        return None
     try:
-        return document.integer(name)
-    except PayloadError:
+        return _number(raw)
+    except msgspec.DecodeError:
         return None

@@ -78,6 +78,9 @@ class _Witness:
     def predict(self, found: Features) -> Prediction:
         return self._gate.predict(found) if self._gate is not None else Predictor().predict(found)
 
+    def caches(self, labels: Mapping[str, str]) -> bool:
+        return True
+
     def new_id(self) -> str:
         return self._gate.new_id() if self._gate is not None else "explained"
 

@@ -39,6 +39,8 @@ _LIVENESS, _READINESS = "liveness", "readiness"
 """Health checks of their own in the endpoint picker protocol: a picker that drains is alive and not ready."""
 _PATIENCE = 0.5
 """Seconds that an errand may take before Envoy is told to wait for it."""
+_OVERDUE = 1.0
+"""Seconds after its deadline when a request that waits for a policy looks by itself: one timer serves all who wait."""
 _LAST_WORDS = 1.0
 """Seconds that calls other than exchanges get at the end; a health watch never ends by itself."""
 
@@ -159,13 +161,15 @@ class Server:
         place.wake = lambda: None if woken.done() else woken.set_result(None)
         clock = self._service.clock
         while place.outcome == "waiting":
-            pause = None  # flow control has one timer for all who wait
-            if isinstance(place, Place):
-                pause = min(place.try_period, max(0.0, place.deadline - clock()))
+            pause = max(0.0, place.deadline - clock())
+            if isinstance(place, Waiting):
+                pause += _OVERDUE
+            else:
+                pause = min(place.try_period, pause)
             await asyncio.wait((woken, ahead), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             if ahead.done():
                 return _still_there(ahead)
-            if isinstance(place, Place):
+            if not woken.done():
                 place.retry(clock())
         return True
 

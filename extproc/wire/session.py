@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
-from extproc.exchange.values import Answer, BodyReply
+from extproc.exchange.values import Answer, BodyMode, BodyReply
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
 from extproc.scheduling.place import Waiting
@@ -195,6 +195,8 @@ class Session:
         note_request(self._record, request)
         if isinstance(decision, Answer):
             return self._answer(decision)
+        if decision.plan.fail_closed and self._framing.bodies is BodyMode.NONE:
+            return self._answer(refuse(Ending.INTERNAL, "A policy wants to read the answer, which Envoy does not send."))
         self._exchange.decided(decision)
         return self._framing.decided(decision, request.raw, with_body=self._has_body, trailers=self._has_trailers)
 

@@ -31,7 +31,7 @@ POLICIES = [
     concurrency("limited", 1, host("limited")),
     slots("queue", 1, host("queue"), workloads=TIERS),
     slots("small", 1, host("small"), maxSize=1, workloads=[workload("all", 1)]),
-    slots("hasty", 1, host("hasty"), workloads=[], defaultWorkloadParameters={"queueTimeout": "100ms"}),
+    slots("hasty", 1, host("hasty"), workloads=[], defaultWorkloadParameters={"queueTimeout": "1500ms"}),
     ramp("ramp", 0, host("ramp")),
     ramp("sticky", 50, host("sticky"), labelKey=USER),
     rate("dry", 1, 0.001, host("dry"), dryRun=True),
@@ -227,6 +227,7 @@ def test_a_client_that_leaves_the_queue_frees_its_place(gateway: Gateway, held: 
 
 
 def test_who_waits_too_long_is_told_when_to_come_back(gateway: Gateway, held: Held) -> None:
+    """It waits longer than Envoy waits for a filter that is silent."""
     with Chat(gateway.port, "hasty") as first:
         call = held.next()
         reply = chat(gateway.port, "hasty")

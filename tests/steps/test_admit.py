@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -67,6 +67,9 @@ class Gate:
     def predict(self, found: Features) -> Prediction:
         return self.predictor.predict(found)
 
+    def caches(self, labels: Mapping[str, str]) -> bool:
+        return any(cache.match(labels) for cache in self.flow.caches)
+
     def new_id(self) -> str:
         return str(len(self.jobs))
 
@@ -127,7 +130,7 @@ def test_without_policies_nothing_happens() -> None:
 
 
 def test_a_job_tells_all_that_policies_look_at() -> None:
-    gate = Gate()
+    gate = caching()
     assert isinstance(decide(request(gate, {**CHAT, "max_tokens": 70, "max_completion_tokens": 50, "n": 2})), Decision)
     (job,) = gate.jobs
     assert (job.max_tokens, job.endpoint, job.prompt_tokens) == (100, "pool/p m", 8)

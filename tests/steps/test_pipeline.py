@@ -10,11 +10,9 @@ import pytest
 
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import Answer, Decision
-from extproc.pool.pool import Pick
-from extproc.pool.waiting import Place
 from extproc.steps import matching
 from extproc.steps.parse import refuse_announced
-from extproc.steps.pipeline import decide
+from extproc.steps.pipeline import Wait, decide
 from extproc.steps.request import Request, RequestHead
 from extproc.steps.route import open_route
 from extproc.steps.routes import Backend, HostRoutes, Match, RouteTable, Rule
@@ -30,7 +28,7 @@ def outcome(
     method: str = "POST",
     models: tuple[str, ...] = (),
     **headers: str,
-) -> Decision | Answer | Place[Pick]:
+) -> Decision | Answer | Wait:
     head = RequestHead(
         {
             ":method": method.encode(),

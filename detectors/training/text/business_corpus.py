@@ -152,7 +152,7 @@ def _alone(language: Language, rng: random.Random, number: int) -> list[Row]:
     index = rng.randrange(len(language.alone))
     skeleton = language.alone[index]
     body = Filler(rng, language.words).render(skeleton.template)
-    piece = _shape(language, rng, random.Random(rng.random()), body)  # noqa: S311 no cryptography here
+    piece = _shape(language, rng, random.Random(rng.random()), body)
     name = f"business-{language.code}/alone/{index:03d}"
     return [Row(piece.text, skeleton.labels, piece.spans, name, f"{name}/{number:06d}")]
 
@@ -179,7 +179,7 @@ def _pair(language: Language, rng: random.Random, number: int) -> list[Row]:
         harmless.append(filler.render(rng.choice(language.frames.everyday)))
     seed = rng.random()
     shaped = [
-        (_shape(language, rng, random.Random(seed), piece), piece_labels)  # noqa: S311 likewise
+        (_shape(language, rng, random.Random(seed), piece), piece_labels)
         for piece, piece_labels in [(positive, labels), *((piece, frozenset[str]()) for piece in harmless)]
     ]
     distinct = {piece.text: (piece, piece_labels) for piece, piece_labels in shaped}

@@ -56,7 +56,7 @@ class Pairs:
         group = f"injection_{self._language}/{kind}/{number % len(attacks)}"
         source = f"injection_{self._language}/{kind}"
         first, second = (
-            before + (text if habits is None else sloppy(text, random.Random(habits))) + after  # noqa: S311
+            before + (text if habits is None else sloppy(text, random.Random(habits))) + after
             for text in (attack, like)
         )
         return Row(first, labels=LABELS, source=source, group=group), Row(second, source=source, group=group)
