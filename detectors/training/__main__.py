@@ -20,7 +20,7 @@ def _step(name: str, chosen: argparse.Namespace) -> None:
     elif name == "pretrain":
         pretrain.run(chosen.data, chosen.work, chosen.seed, chosen.tokens)
     elif name == "finetune":
-        finetune.run(chosen.data, chosen.work, chosen.seed, chosen.first, chosen.second)
+        finetune.run(chosen.data, chosen.work, chosen.seed, chosen.first, chosen.second, chosen.third)
     elif name == "export":
         from detectors.training import export
 
@@ -63,6 +63,7 @@ def main() -> None:
         help="steps without the unseen sources; 0 goes on from first.pt",
     )
     parser.add_argument("--second", type=int, default=finetune.SECOND_STEPS, help="steps with all sources")
+    parser.add_argument("--third", type=int, default=finetune.THIRD_STEPS, help="steps with all sources, once more")
     parser.add_argument("--weights", default="final", help="checkpoint that export reads: first or final")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -24,11 +24,28 @@ from detectors.training.network import NAMES, SEQUENCE
 
 log = logging.getLogger(__name__)
 
-LENGTHS = (32, 126, 1000)
+ONE_WINDOW = 126
+LENGTHS = (32, ONE_WINDOW, 1000)
 """Borders of the classes of length: a line, one window, a page, more."""
 
 FALSE_ALARMS = {"INJECTION": 0.006} | dict.fromkeys(sorted(set(SEQUENCE) - INJECTION), 0.0015)
 """Share of harmless rows that may reach a threshold; the seven business categories together make one percent."""
+
+PROSE = frozenset(
+    {
+        "unlabelled_zh_docs",
+        "unlabelled_en_handbooks",
+        "dialogue_zh",
+        "dialogue_en_sgd_train",
+        "benign_zh_medical_qa",
+        "benign_en_t0_prompts",
+        "meeting_zh_vcsum_long_train",
+    }
+)
+"""What long harmless texts are put together from: reading matter, not the prompts that play with roles and rules."""
+
+LONG = 2.0
+"""How many times the share of false alarms texts of more than one window may have: they have more chances of one."""
 
 ALIKE = 4.0
 """How many times that share of the look-alikes may reach it, which are written to be mistaken."""
@@ -69,7 +86,7 @@ def scored(model: EncoderClassifier, rows: list[Labelled]) -> list[Scored]:
 def _long(rows: list[Labelled], seed: int) -> Iterator[Labelled]:
     """Harmless long texts, of harmless rows in a row: in many windows a false alarm has many chances."""
     chooser = random.Random(seed)
-    plain = [each for each in rows if not each.row.labels and each.known == labelled.EVERYTHING]
+    plain = [each for each in rows if each.family in PROSE]
     for target in [1500] * 250 + [5000] * 250 + [15_000] * 60:
         parts: list[str] = []
         while sum(map(len, parts)) < target:
@@ -103,6 +120,7 @@ def thresholds(
     found: dict[str, list[float]] = {"zh": [], "en": []}
     for language, limits in found.items():
         for low, high in itertools.pairwise(borders):
+            most = FALSE_ALARMS[category] * (LONG if low >= ONE_WINDOW else 1.0)
             harmless = [
                 each
                 for each in rows
@@ -112,7 +130,7 @@ def thresholds(
                 and low <= each.tokens <= high
             ]
             limit = 0.0
-            for alike, rate in ((False, FALSE_ALARMS[category]), (True, ALIKE * FALSE_ALARMS[category])):
+            for alike, rate in ((False, most), (True, ALIKE * most)):
                 logits = [each.logits[number] for each in harmless if (each.each.family in PAIRS) == alike]
                 share = 1 / (1 + np.exp(-(np.asarray(logits, np.float64) * scale[0] + scale[1])))
                 limit = max(limit, threshold(share, rate))

@@ -25,6 +25,7 @@ TOKENS = 3072
 RATE = 8e-4
 FIRST_STEPS = 900
 SECOND_STEPS = 1500
+THIRD_STEPS = 700
 TAG_WEIGHT = 2.0
 SMOOTH = 0.01
 """The wanted probability of a label is so far from 0 and 1."""
@@ -91,8 +92,13 @@ def load(path: Path, tokenizer: Tokenizer) -> Classifier:
     return model.to(device())
 
 
-def run(data: Path, work: Path, seed: int, first: int = FIRST_STEPS, second: int = SECOND_STEPS) -> None:
-    """`first.pt`, trained without the sources `labelled.UNSEEN`, then from there `final.pt`, trained with all."""
+def run(
+    data: Path, work: Path, seed: int, first: int = FIRST_STEPS, second: int = SECOND_STEPS, third: int = THIRD_STEPS
+) -> None:
+    """`first.pt`, trained without the sources `labelled.UNSEEN`, then from there `final.pt`, trained with all, twice.
+
+    No steps for a stage means that its checkpoint is there already.
+    """
     torch.manual_seed(seed)
     tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
     ends = encoded.ends(tokenizer)
@@ -100,9 +106,9 @@ def run(data: Path, work: Path, seed: int, first: int = FIRST_STEPS, second: int
     log.info("%d rows", len(kept))
     pairs = [(each.family, made) for each in kept if len((made := example(tokenizer, each)).ids) > 1]
     model = load(work / "pretrained.pt", tokenizer)
-    seen = [each for family, each in pairs if family not in labelled.UNSEEN]
-    if first:
-        train(model, seen, ends, first, seed, work / "first.pt")
-    else:
-        model = load(work / "first.pt", tokenizer)
-    train(model, [each for _, each in pairs], ends, second, seed + 1, work / "final.pt")
+    for number, (steps, name) in enumerate(((first, "first.pt"), (second, "final.pt"), (third, "final.pt"))):
+        if steps:
+            chosen = [each for family, each in pairs if number or family not in labelled.UNSEEN]
+            train(model, chosen, ends, steps, seed + number, work / name)
+        elif (work / name).is_file():
+            model = load(work / name, tokenizer)

@@ -54,7 +54,7 @@ class Leaves(msgspec.Struct, frozen=True):
 def leaves_of(data: bytes, whole: frozenset[str] = frozenset()) -> Leaves:
     """The leaves of a text that is known to be JSON. A container under a key in `whole` is one leaf.
 
-    Raises PayloadError `duplicate_key`, as readers disagree on which one counts, and `too_large`.
+    Raises PayloadError `duplicate_key`, as readers disagree on which one counts, and `body_too_large`.
     """
     items: list[Leaf] = []
     indices: dict[Path, int | bytes] = {}
@@ -97,7 +97,7 @@ def leaves_of(data: bytes, whole: frozenset[str] = frozenset()) -> Leaves:
             if not expects_key:
                 path[-1] = int(path[-1]) + 1
         if len(items) > _MOST_LEAVES:
-            raise PayloadError("the JSON has too many values", "too_large")
+            raise PayloadError("the JSON has too many values", "body_too_large")
     return Leaves(items, indices)
 
 

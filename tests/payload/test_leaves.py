@@ -66,7 +66,7 @@ def test_a_key_that_comes_twice_is_refused(data: bytes) -> None:
 def test_too_many_values_are_refused() -> None:
     with pytest.raises(PayloadError) as caught:
         leaves_of(b'{"a":[' + b"1," * 200_001 + b"1]}")
-    assert caught.value.code == "too_large"
+    assert caught.value.code == "body_too_large"
 
 
 def test_splicing() -> None:
