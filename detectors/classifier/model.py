@@ -19,7 +19,11 @@ from detectors.text import Text
 BATCH = 4
 """Windows that run together."""
 
-OVERLAP = 16
+NARROW = 62
+"""Width of the windows of a text that is longer than the model's own. A token costs no more in a narrow window, and one
+sentence among others weighs more in it: half as many attacks hide in harmless text."""
+
+OVERLAP = 14
 """Tokens that neighbouring windows share."""
 
 _STOPS = "\n。！？!?；"
@@ -49,7 +53,8 @@ class EncoderClassifier:
         self._tokenizer = tokenizer
         self._calibration = calibration
         self._tags = tags
-        self._inner = window - 2
+        self._wide = window - 2
+        self._narrow = min(NARROW, self._wide)
         self._ends = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
 
     def __repr__(self) -> str:
@@ -68,11 +73,13 @@ class EncoderClassifier:
         limits = {category: limits[category] for category in self.categories}
         if not size:
             return Prediction(dict.fromkeys(self.categories, 0.0), [], limits)
-        every = windows.starts(size, self._inner, OVERLAP)
+        width = self._width(size)
+        every = windows.starts(size, width, OVERLAP)
         picked = windows.chosen(len(every), windows.MOST if most is None else most)
         begins = [every[at] for at in picked]
-        logits, tags, attention = self._run(encoded, begins)
-        found = self._names(tags, begins, encoded, whole.plain, thresholds or {})
+        logits, tags, attention = self._run(encoded, begins, width)
+        owned = windows.owners(begins, width, size)
+        found = self._names(tags, begins, owned, encoded, whole.plain, thresholds or {})
         scores = np.zeros(len(self.categories))
         if size >= self._calibration.shortest:
             each = self._calibration.probabilities(logits, self.categories)
@@ -89,30 +96,35 @@ class EncoderClassifier:
     def logits(self, text: Text) -> tuple[Floats, int, str]:
         """For calibration: the highest logit of each category over the windows, the number of tokens, the language."""
         encoded = encode(self._tokenizer.encode, text.plain)
-        begins = windows.starts(len(encoded.ids), self._inner, OVERLAP)
-        begins = [begins[at] for at in windows.chosen(len(begins), windows.MOST)]
-        if not len(encoded.ids):
+        size = len(encoded.ids)
+        if not size:
             return np.full(len(self.categories), -30, np.float32), 0, language(encoded.codes)
-        return self._run(encoded, begins)[0].max(0), len(encoded.ids), language(encoded.codes)
+        width = self._width(size)
+        begins = windows.starts(size, width, OVERLAP)
+        begins = [begins[at] for at in windows.chosen(len(begins), windows.MOST)]
+        return self._run(encoded, begins, width)[0].max(0), size, language(encoded.codes)
 
-    def _run(self, encoded: Encoded, begins: list[int]) -> tuple[Floats, list[Floats], list[Floats]]:
+    def _width(self, size: int) -> int:
+        """Tokens per window of a text of SIZE tokens."""
+        return self._wide if size <= self._wide else self._narrow
+
+    def _run(self, encoded: Encoded, begins: list[int], width: int) -> tuple[Floats, list[Floats], list[Floats]]:
         """Logits of each window, and of its tokens the tags' logits and the categories' attention.
 
         Windows that hold the same tokens run once: a text that repeats itself costs no more than what it repeats.
         """
-        inner = self._inner
-        keys = [(encoded.ids[at : at + inner].tobytes(), encoded.types[at : at + inner].tobytes()) for at in begins]
+        keys = [(encoded.ids[at : at + width].tobytes(), encoded.types[at : at + width].tobytes()) for at in begins]
         first = {key: at for at, key in reversed(list(enumerate(keys)))}
         unique = sorted(first.values())
         rows: dict[int, tuple[Floats, Floats, Floats]] = {}
         for at in range(0, len(unique), BATCH):
             group = unique[at : at + BATCH]
-            rows |= zip(group, self._batch(encoded, [begins[each] for each in group]), strict=True)
+            rows |= zip(group, self._batch(encoded, [begins[each] for each in group], width), strict=True)
         chosen = [rows[first[key]] for key in keys]
         return np.stack([row[0] for row in chosen]), [row[1] for row in chosen], [row[2] for row in chosen]
 
-    def _batch(self, encoded: Encoded, begins: list[int]) -> list[tuple[Floats, Floats, Floats]]:
-        lengths = [min(self._inner, len(encoded.ids) - begin) for begin in begins]
+    def _batch(self, encoded: Encoded, begins: list[int], width: int) -> list[tuple[Floats, Floats, Floats]]:
+        lengths = [min(width, len(encoded.ids) - begin) for begin in begins]
         shape = len(begins), max(lengths) + 2
         ids, types, mask = (np.zeros(shape, np.int64) for _ in range(3))
         for at, (begin, length) in enumerate(zip(begins, lengths, strict=True)):
@@ -126,13 +138,17 @@ class EncoderClassifier:
         ]
 
     def _names(
-        self, tags: list[Floats], begins: list[int], encoded: Encoded, text: str, thresholds: Mapping[str, float]
+        self,
+        tags: list[Floats],
+        begins: list[int],
+        owned: list[tuple[int, int]],
+        encoded: Encoded,
+        text: str,
+        thresholds: Mapping[str, float],
     ) -> list[Finding]:
         every = np.full((len(encoded.ids), len(self._tags.categories) * 2 + 1), -20, np.float32)
         every[:, 0] = 0
-        for logits, begin, (first, last) in zip(
-            tags, begins, windows.owners(begins, self._inner, len(encoded.ids)), strict=True
-        ):
+        for logits, begin, (first, last) in zip(tags, begins, owned, strict=True):
             every[first:last] = logits[first - begin : last - begin]
         powers = np.exp(every - every.max(1, keepdims=True)).astype(np.float64)
         limits = {name: thresholds.get(name, limit) for name, limit in self._calibration.names.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MOST = 1024
+MOST = 2048
 """Windows of one text that are read where the caller names no number: some 100,000 words."""
 
 

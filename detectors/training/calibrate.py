@@ -47,10 +47,10 @@ PROSE = frozenset(
 LONG = 2.0
 """How many times the share of false alarms texts of more than one window may have: they have more chances of one."""
 
-ALIKE = 4.0
+ALIKE = 8.0
 """How many times that share of the look-alikes may reach it, which are written to be mistaken."""
 
-LEAST = 0.35
+LEAST = 0.1
 """No threshold is lower, however quiet the harmless rows are."""
 
 MOST_ROWS = 7_000
