@@ -47,10 +47,11 @@ PROSE = frozenset(
 LONG = 2.0
 """How many times the share of false alarms texts of more than one window may have: they have more chances of one."""
 
-ALIKE = 8.0
+ALIKE = {"INJECTION": 4.0}
+ALIKE_BUSINESS = 8.0
 """How many times that share of the look-alikes may reach it, which are written to be mistaken."""
 
-LEAST = 0.1
+LEAST = 0.13
 """No threshold is lower, however quiet the harmless rows are."""
 
 MOST_ROWS = 7_000
@@ -130,7 +131,7 @@ def thresholds(
                 and low <= each.tokens <= high
             ]
             limit = 0.0
-            for alike, rate in ((False, most), (True, ALIKE * most)):
+            for alike, rate in ((False, most), (True, ALIKE.get(category, ALIKE_BUSINESS) * most)):
                 logits = [each.logits[number] for each in harmless if (each.each.family in PAIRS) == alike]
                 share = 1 / (1 + np.exp(-(np.asarray(logits, np.float64) * scale[0] + scale[1])))
                 limit = max(limit, threshold(share, rate))

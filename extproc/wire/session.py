@@ -196,7 +196,7 @@ class Session:
         if isinstance(decision, Answer):
             return self._answer(decision)
         if decision.plan.fail_closed and self._framing.bodies is BodyMode.NONE:
-            return self._answer(refuse(Ending.INTERNAL, "A policy wants to read the answer, which Envoy does not send."))
+            return self._answer(refuse(Ending.INTERNAL, "A policy must read the answer, and Envoy does not send it."))
         self._exchange.decided(decision)
         return self._framing.decided(decision, request.raw, with_body=self._has_body, trailers=self._has_trailers)
 

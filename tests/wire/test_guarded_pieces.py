@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
+from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProcessorStub
 
 from detectors.answers import AnswerReader
@@ -19,6 +20,8 @@ from extproc.steps.guard import Watch
 from extproc.steps.live import Live
 from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
 from extproc.wire.session import INLINE
+from tests.wire import conversation
+from tests.wire.conversation import Picker, serving
 from tests.wire.test_server import (
     CHAT,
     Harness,
@@ -48,6 +51,24 @@ def guard_answers(harness: Harness) -> None:
 def event(text: str) -> bytes:
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
     return b"data: " + json.dumps({"id": "1", "choices": [choice]}).encode() + b"\n\n"
+
+
+async def test_an_answer_that_envoy_does_not_send_cannot_be_guarded(tmp_path: Path) -> None:
+    picker = Picker()
+    guard = Guard(Policy(), [])
+    watch = Watch("p", guard, at_once, 1.0, reader=AnswerReader(guard))
+    backend = Backend("pool/gpus", 1, pool=picker.pool, watches=(watch,))
+    picker.service.live = Live(RouteTable({}, default=HostRoutes("*", (Rule("r/0", (backend,)),))))
+    async with serving(picker, tmp_path) as channel:
+        stream = channel.open()
+        await stream.send(
+            conversation.request_headers(modes=(conversation.DUPLEX, ProcessingMode.NONE)),
+            conversation.request_body(conversation.CHAT),
+        )
+        reply = await stream.read()
+        assert reply.immediate_response.status.code == 500
+        await stream.end()
+    assert picker.in_flight == {}
 
 
 async def test_pieces_that_come_meanwhile_are_answered_in_order(tmp_path: Path) -> None:
