@@ -51,7 +51,7 @@ ALIKE = {"INJECTION": 4.0}
 ALIKE_BUSINESS = 8.0
 """How many times that share of the look-alikes may reach it, which are written to be mistaken."""
 
-LEAST = 0.13
+LEAST = 0.06
 """No threshold is lower, however quiet the harmless rows are."""
 
 MOST_ROWS = 7_000

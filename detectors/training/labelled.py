@@ -60,6 +60,9 @@ HELD_TAGGED = 0.05
 GENERATED = ("business-zh", "business-en", "injection", "benign", "names")
 """Families of generated rows, without their language."""
 
+MAILS_ALONE = 4
+"""How often each of BIPIA's mails stands without an attack: about as often as with one."""
+
 SWAPS = 5
 """Copies of a tagged sentence with other names."""
 
@@ -122,15 +125,17 @@ def _indirect(data: Path, seed: int) -> Iterator[Labelled]:
     ]
     for record in shared.records(data, name):
         attack = record["text"]
+        side = [mail for mail in mails if held_out(name, mail) == held_out(name, attack)]
         for _ in range(3):
-            mail = chooser.choice(mails)
+            mail = chooser.choice(side)
             at = chooser.choice((0, len(mail), len(mail), mail.find(". ", len(mail) // 3) + 1))
             text = f"{mail[:at].strip()}\n{attack}\n{mail[at:].strip()}".strip()
             yield Labelled(Row(text, INJECTION, (), name, attack), INJECTION, False)
         if record["kind"] == "text":
             yield Labelled(Row(attack, frozenset(), (), name, attack), INJECTION, False)
     for mail in mails:
-        yield Labelled(Row(mail, frozenset(), (), name, mail), INJECTION, False)
+        for _ in range(MAILS_ALONE):
+            yield Labelled(Row(mail, frozenset(), (), name, mail), INJECTION, False)
 
 
 def _harmless(data: Path, seed: int) -> Iterator[Labelled]:
