@@ -28,8 +28,11 @@ ONE_WINDOW = 126
 LENGTHS = (32, ONE_WINDOW, 1000)
 """Borders of the classes of length: a line, one window, a page, more."""
 
-FALSE_ALARMS = {"INJECTION": 0.006} | dict.fromkeys(sorted(set(SEQUENCE) - INJECTION), 0.0015)
-"""Share of harmless rows that may reach a threshold; the seven business categories together make one percent."""
+FALSE_ALARMS = {"INJECTION": 0.004} | dict.fromkeys(sorted(set(SEQUENCE) - INJECTION), 0.001)
+"""Share of harmless rows that may reach a threshold; all categories together stay near one percent."""
+
+CARRIERS = frozenset({"indirect_injection_bipia_train"})
+"""Sets whose harmless texts are what their attacks stand in: they do not say how often harmless text is flagged."""
 
 PROSE = frozenset(
     {
@@ -47,8 +50,8 @@ PROSE = frozenset(
 LONG = 2.0
 """How many times the share of false alarms texts of more than one window may have: they have more chances of one."""
 
-ALIKE = {"INJECTION": 4.0}
-ALIKE_BUSINESS = 8.0
+ALIKE = {"INJECTION": 6.0}
+ALIKE_BUSINESS = 12.0
 """How many times that share of the look-alikes may reach it, which are written to be mistaken."""
 
 LEAST = 0.06
@@ -127,6 +130,7 @@ def thresholds(
                 for each in rows
                 if category in each.each.known
                 and not each.each.row.labels
+                and each.each.family not in CARRIERS
                 and each.language in (language, "mixed")
                 and low <= each.tokens <= high
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,10 @@ _UNKNOWN_BUSINESS = ("pii_en_pupa_new", "workbench", "meeting_en_qmsum_train")
 """Sets in which people may really write about their own company: they only teach what is no attack."""
 
 
+_JAILBREAK = re.compile(r"\bDAN\b|do anything now|jailbr[eo]|unfiltered", re.IGNORECASE)
+"""The collection of role prompts holds some that are jailbreaks, and does not say which."""
+
+
 def _group(row: Row) -> str:
     """Minimal pairs of one skeleton are kept together, whatever filled them."""
     return row.source if row.source.startswith("business") else row.group
@@ -148,7 +153,7 @@ def _harmless(data: Path, seed: int) -> Iterator[Labelled]:
         random.Random(seed).shuffle(rows)
         known = INJECTION if name in _UNKNOWN_BUSINESS else EVERYTHING
         for row in rows[: MOST.get(name, len(rows))]:
-            if len(row.text) > 1:
+            if len(row.text) > 1 and not (name == "benign_en_roleplay_prompts" and _JAILBREAK.search(row.text)):
                 yield Labelled(row, known, False)
 
 
@@ -176,9 +181,9 @@ def _share(each: Labelled) -> float:
 
 
 def split(data: Path, seed: int) -> tuple[list[Labelled], list[Labelled]]:
-    """All rows, apart: those to train on, and those held out by the hash of their group."""
+    """All rows, apart: those to train on, and those held out by the hash of their group, each text once."""
     kept: list[Labelled] = []
     held: list[Labelled] = []
     for each in itertools.chain(_generated(seed), _attacks(data, seed), _harmless(data, seed), _names(data, seed)):
         (held if held_out(each.family, _group(each.row), _share(each)) else kept).append(each)
-    return kept, held
+    return kept, list({(each.family, each.row.text): each for each in held}.values())

@@ -175,8 +175,8 @@ async def test_conversations_outlive_every_failure_while_one_engine_is_well(
         await talkers.more(60)
         second.set_faults(reset="before-headers")
         await talkers.more(60)
+        await asyncio.to_thread(far_side.run, first.crash())  # while it answers nobody, so that no answer is cut off
         first.set_faults(status=None)
-        await asyncio.to_thread(far_side.run, first.crash())
         await talkers.more(60)
         await asyncio.to_thread(far_side.run, first.start())
         second.set_faults(reset=None)

