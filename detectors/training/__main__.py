@@ -18,7 +18,7 @@ def _step(name: str, chosen: argparse.Namespace) -> None:
     if name == "tokenizer":
         tokenizer.train(chosen.data, chosen.seed).save(str(chosen.work / "tokenizer.json"))
     elif name == "pretrain":
-        pretrain.run(chosen.data, chosen.work, chosen.seed, chosen.tokens)
+        pretrain.run(chosen.data, chosen.work, chosen.seed, chosen.tokens, chosen.until)
     elif name == "finetune":
         finetune.run(chosen.data, chosen.work, chosen.seed, chosen.first, chosen.second, chosen.third)
     elif name == "export":
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=pretrain.TOKENS, help="tokens of pre-training")
+    parser.add_argument("--until", type=int, default=pretrain.UNTIL, help="step at which pre-training ends")
     parser.add_argument(
         "--first",
         type=int,

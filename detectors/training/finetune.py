@@ -25,7 +25,7 @@ TOKENS = 3072
 RATE = 8e-4
 FIRST_STEPS = 900
 SECOND_STEPS = 1500
-THIRD_STEPS = 2000
+THIRD_STEPS = 2050
 TAG_WEIGHT = 2.0
 SMOOTH = 0.01
 """The wanted probability of a label is so far from 0 and 1."""
