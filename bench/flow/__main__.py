@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from bench.flow import cost, exact, fleet, predictor, ssjf
+from bench.flow import cost, exact, fleet, predictor, shared, ssjf
 from bench.flow.bars import Bar
 
 FOLDER = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -50,6 +50,7 @@ def parts(data: Path, pairs: Path, *, quick: bool, only_predictor: bool) -> list
         lambda: predictor.report(known),
         lambda: ssjf.report(known, quick=quick),
         cost.report,
+        shared.report,
     ]
 
 
