@@ -62,14 +62,9 @@ class JudgeClient:
             return known
         pending = self._pending.get(key)
         if pending is None:
-            pending = self._pending[key] = asyncio.ensure_future(self._question(text))
+            pending = self._pending[key] = asyncio.ensure_future(self._learn(key, text))
             pending.add_done_callback(lambda _: self._pending.pop(key, None))
-        found = await asyncio.shield(pending)
-        if found is not None:
-            self._known[key] = found
-            if len(self._known) > self._entries:
-                self._known.popitem(last=False)
-        return found
+        return await asyncio.shield(pending)
 
     async def ask_all(self, texts: list[str]) -> list[Opinion | None]:
         """The opinions on several texts, asked at the same time."""
@@ -80,6 +75,15 @@ class JudgeClient:
             pending.cancel()
         if self._session is not None:
             await self._session.close()
+
+    async def _learn(self, key: bytes, text: str) -> Opinion | None:
+        """Asks, and remembers before anybody hears of it: nobody may find the text neither known nor pending."""
+        found = await self._question(text)
+        if found is not None:
+            self._known[key] = found
+            if len(self._known) > self._entries:
+                self._known.popitem(last=False)
+        return found
 
     async def _question(self, text: str) -> Opinion | None:
         try:
