@@ -42,7 +42,7 @@ bench: setup     ## Compare the filter with an empty one, side by side, on a rea
 	@$(BIN)/python -m bench.filter
 
 proto: setup     ## Compile the messages of proto/ into extproc/wire/proto
-	@$(BIN)/python -m extproc.wire.proto.generate
+	@$(BIN)/python -m extproc.agents.proto.generate
 
 bench-pool: setup    ## Compare the pool policies with other products' rules, on the shared traces
 	@$(BIN)/python -m bench.pool

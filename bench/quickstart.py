@@ -24,7 +24,7 @@ from bench.engine.config import EngineConfig
 from bench.engine.server import EngineServer
 from bench.provider import ProviderServer
 from bench.setup import KEYS, Setup, TakenError, certificates, claim_ports, read_setup
-from extproc import tether
+from extproc.envoyproxy import tether
 from extproc.resources.problems import ConfigurationError
 
 MANIFESTS = Path(__file__).parent.parent / "deploy" / "quickstart"

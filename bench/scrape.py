@@ -22,9 +22,9 @@ import click
 import uvloop
 
 from extproc.pool.endpoint import State
+from extproc.pool.engines.scrape import Scraper, ScrapeSettings
 from extproc.pool.policies import make_policy
 from extproc.pool.pool import Pool
-from extproc.pool.scrape import Scraper, ScrapeSettings
 
 LIMIT = 0.1
 _ENDPOINTS = 100

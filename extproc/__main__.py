@@ -1,5 +1,5 @@
 """`python -m extproc` is `sluice`."""
 
-from extproc.cli import main
+from extproc.commands.main import main
 
 main(prog_name="sluice")

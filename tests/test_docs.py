@@ -26,7 +26,7 @@ from bench.setup import KEYS
 from extproc.accounting import estimator
 from extproc.exchange.endings import REFUSALS, Ending
 from extproc.payload import encodings, sse
-from extproc.pool import scrape
+from extproc.pool.engines import scrape
 from extproc.pool.outlook import OutlookParameters
 from extproc.pool.policies import POLICIES
 from extproc.render import bootstrap
@@ -34,8 +34,8 @@ from extproc.render.listener import LOG_FIELDS
 from extproc.render.replies import reply_codes
 from extproc.resources import secrets, source
 from extproc.resources.load import KINDS, examine
-from extproc.resources.reference import reference_markdown
-from extproc.resources.schema import default_of
+from extproc.resources.printed.reference import reference_markdown
+from extproc.resources.printed.schema import default_of
 from extproc.resources.shape import struct_type, unwrap
 from extproc.steps import parse
 from extproc.telemetry import labels, metrics

@@ -11,7 +11,6 @@ from bench.flow.gateway import Used
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.outcome import Refused
-from extproc.scheduling.place import Admitted, End, Outcome, Waiting
 from extproc.scheduling.policy import (
     AverageLatencyScheduling,
     Caching,
@@ -26,6 +25,7 @@ from extproc.scheduling.policy import (
     Workload,
 )
 from extproc.scheduling.shortest import Shortest
+from extproc.scheduling.ticket import Admitted, End, Outcome, Waiting
 
 QUEUED = 10_000
 _REQUESTS = 4_000

@@ -9,7 +9,6 @@ from bench.flow.gateway import Used
 from extproc.scheduling.fair import FairQueue
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
-from extproc.scheduling.place import Admitted, End, Hit, Ticket, Waiting
 from extproc.scheduling.policy import (
     ConcurrencyLimiting,
     ConcurrencyScheduling,
@@ -18,6 +17,7 @@ from extproc.scheduling.policy import (
     RateLimiting,
     Scheduler,
 )
+from extproc.scheduling.ticket import Admitted, End, Hit, Ticket, Waiting
 
 
 def report(endings: int) -> tuple[str, list[Bar]]:

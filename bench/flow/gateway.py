@@ -12,8 +12,8 @@ import msgspec
 from extproc.scheduling.fair import Order
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
-from extproc.scheduling.place import Admitted, End, Ticket, Waiting
 from extproc.scheduling.policy import Policies
+from extproc.scheduling.ticket import Admitted, End, Ticket, Waiting
 from extproc.simulate.engine import Engine
 from extproc.simulate.profile import EngineProfile, Request
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from bench.flow.bars import Bar, quantile, rows
-from extproc.scheduling.predict import Predictor
-from extproc.scheduling.predict_evaluate import Pair, evaluate
+from extproc.prediction.evaluate import Pair, evaluate
+from extproc.prediction.predictor import Predictor
 
 PAIRS = "text/prompt_response_en_arena_hard.jsonl.gz"
 SEEN = (0, 100, 300, 1000)

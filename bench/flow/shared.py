@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import redis
 
 from bench.flow.bars import Bar, quantile, rows
-from extproc.scheduling.claims import Ask, BucketClaim, Lookup, Return, SlotClaim
+from extproc.scheduling.state.claims import Ask, BucketClaim, Lookup, Return, SlotClaim
 from extproc.shared.options import Options
 from extproc.shared.store import RedisStore
 

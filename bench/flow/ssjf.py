@@ -14,11 +14,11 @@ import msgspec
 
 from bench.flow.bars import Bar, mean, quantile, rows
 from bench.flow.gateway import Call, Gateway
+from extproc.prediction.evaluate import Pair
+from extproc.prediction.predictor import Predictor
 from extproc.scheduling.fair import Order
 from extproc.scheduling.job import Job
 from extproc.scheduling.policy import ConcurrencyScheduling, Policies, Scheduler, Workload
-from extproc.scheduling.predict import Predictor
-from extproc.scheduling.predict_evaluate import Pair
 from extproc.scheduling.shortest import Shortest
 from extproc.simulate.profile import PROFILES
 

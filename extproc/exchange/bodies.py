@@ -7,9 +7,9 @@ from typing import ClassVar
 from extproc.exchange.values import UNCHANGED, BodyReply, HeaderList, ResponsePlan
 from extproc.payload.encodings import StreamDecoder, decode_body
 from extproc.payload.errors import PayloadError
-from extproc.payload.guard_answer import DIALECTS, guard_answer
-from extproc.payload.guard_fields import Dialect
-from extproc.payload.guard_stream import GuardedStream
+from extproc.payload.guard.answer import DIALECTS, guard_answer
+from extproc.payload.guard.fields import Dialect
+from extproc.payload.guard.stream import GuardedStream
 from extproc.payload.stream_edit import StreamEditor, edit_json_answer
 from extproc.payload.stream_usage import StreamUsage
 from extproc.payload.usage import Usage, usage_from_json

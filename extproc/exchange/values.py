@@ -9,7 +9,7 @@ import msgspec
 
 from extproc.exchange.endings import Ending
 from extproc.payload.chat import Operation
-from extproc.payload.guard_fields import OpenFilter
+from extproc.payload.guard.fields import OpenFilter
 
 Headers = Mapping[str, bytes]
 """Lower-case name to value; several lines of one name are joined with a comma."""

@@ -23,8 +23,8 @@ from extproc.render.parts import (
     split_address,
     typed,
 )
-from extproc.resources.pool import InferencePool
-from extproc.resources.provider import ConnectionPool, LLMProvider, OutlierDetection
+from extproc.resources.kinds.pool import InferencePool
+from extproc.resources.kinds.provider import ConnectionPool, LLMProvider, OutlierDetection
 from extproc.resources.snapshot import Snapshot, target_name
 
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

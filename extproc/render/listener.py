@@ -17,7 +17,7 @@ from extproc.render.parts import (
     typed,
 )
 from extproc.render.replies import local_replies
-from extproc.resources.gateway import AccessLog, GatewaySpec, JwtProvider
+from extproc.resources.kinds.gateway import AccessLog, GatewaySpec, JwtProvider
 from extproc.resources.snapshot import Snapshot
 
 LISTENER = "gateway"

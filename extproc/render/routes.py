@@ -9,9 +9,9 @@ import msgspec
 from extproc.render.parts import CLOSED_CLUSTER, EXT_PROC, NAMESPACE, REASON_HEADER, Json, extension, seconds, typed
 from extproc.render.unprocessed import Unprocessed, unprocessed_steps
 from extproc.resources.base import StringMatch
-from extproc.resources.pool import InferencePool
-from extproc.resources.provider import LLMProvider, Timeouts
-from extproc.resources.route import LLMRoute, RequestMatch, Rule
+from extproc.resources.kinds.pool import InferencePool
+from extproc.resources.kinds.provider import LLMProvider, Timeouts
+from extproc.resources.kinds.route import LLMRoute, RequestMatch, Rule
 from extproc.resources.snapshot import Snapshot, target_name
 
 ROUTE_CONFIGURATION = "gateway"

@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Sequence
 import msgspec
 
 from extproc.resources.base import HeaderEdits
-from extproc.resources.pool import InferencePool
-from extproc.resources.route import Parameters, RequestMatch, Rule
+from extproc.resources.kinds.pool import InferencePool
+from extproc.resources.kinds.route import Parameters, RequestMatch, Rule
 from extproc.resources.snapshot import Snapshot
 
 

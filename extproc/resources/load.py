@@ -10,18 +10,18 @@ import msgspec
 
 from extproc.resources import source
 from extproc.resources.base import API_VERSIONS, decode_hook
-from extproc.resources.check import check
-from extproc.resources.gateway import Gateway
-from extproc.resources.pool import InferencePool
+from extproc.resources.checks.every import check
+from extproc.resources.checks.scope import Located
+from extproc.resources.kinds.gateway import Gateway
+from extproc.resources.kinds.pool import InferencePool
+from extproc.resources.kinds.provider import LLMProvider
+from extproc.resources.kinds.route import LLMRoute
+from extproc.resources.kinds.security import COMPATIBLE_NAMES, LLMSecurityPolicy
+from extproc.resources.kinds.traffic import TRAFFIC_KINDS, TrafficPolicy
 from extproc.resources.problems import ConfigurationError, Problem, in_order, nearest
-from extproc.resources.provider import LLMProvider
-from extproc.resources.route import LLMRoute
-from extproc.resources.scope import Located
-from extproc.resources.security import COMPATIBLE_NAMES, LLMSecurityPolicy
 from extproc.resources.shape import differences, snake_names
 from extproc.resources.snapshot import Resource, Snapshot, default_gateway
 from extproc.resources.source import Document, Node
-from extproc.resources.traffic import TRAFFIC_KINDS, TrafficPolicy
 
 KINDS: dict[str, type[Resource]] = {
     "Gateway": Gateway,

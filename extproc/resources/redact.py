@@ -9,10 +9,10 @@ import msgspec
 from msgspec import inspect
 
 from extproc.resources.base import Duration, HeaderEdits, Size
-from extproc.resources.gateway import Agents, JwtProvider, SharedState
-from extproc.resources.provider import OpenAIConfig
+from extproc.resources.kinds.gateway import Agents, JwtProvider, SharedState
+from extproc.resources.kinds.provider import OpenAIConfig
+from extproc.resources.kinds.security import Judge
 from extproc.resources.secrets import HIDDEN, parse_reference
-from extproc.resources.security import Judge
 from extproc.resources.shape import scalar_text, struct_type
 from extproc.resources.snapshot import Snapshot
 

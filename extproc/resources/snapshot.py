@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 
 from extproc.resources.base import API_VERSIONS, Metadata
-from extproc.resources.gateway import Gateway
-from extproc.resources.pool import InferencePool
-from extproc.resources.provider import LLMProvider, OpenAIConfig
-from extproc.resources.route import BackendRef, LLMRoute, LLMRouteSpec, Rule
-from extproc.resources.security import LLMSecurityPolicy
-from extproc.resources.traffic import TrafficPolicy
+from extproc.resources.kinds.gateway import Gateway
+from extproc.resources.kinds.pool import InferencePool
+from extproc.resources.kinds.provider import LLMProvider, OpenAIConfig
+from extproc.resources.kinds.route import BackendRef, LLMRoute, LLMRouteSpec, Rule
+from extproc.resources.kinds.security import LLMSecurityPolicy
+from extproc.resources.kinds.traffic import TrafficPolicy
 
 Resource = LLMProvider | LLMRoute | InferencePool | LLMSecurityPolicy | TrafficPolicy | Gateway
 

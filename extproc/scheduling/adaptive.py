@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 
-from extproc.scheduling.bucket import SLACK
 from extproc.scheduling.fair import Order
 from extproc.scheduling.line import Line
 from extproc.scheduling.outcome import Kind
 from extproc.scheduling.policy import AverageLatencyScheduling
+from extproc.scheduling.state.bucket import SLACK
 from extproc.scheduling.window import WindowSum
 
 _LEAST_SAMPLES = 5

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from extproc.scheduling.claims import CacheBounds, Lookup
 from extproc.scheduling.job import Job
 from extproc.scheduling.labels import compile_match
 from extproc.scheduling.outcome import Tally
 from extproc.scheduling.policy import Caching
+from extproc.scheduling.state.claims import CacheBounds, Lookup
 
 if TYPE_CHECKING:
-    from extproc.scheduling.place import Ticket, Waiting
+    from extproc.scheduling.ticket import Ticket, Waiting
 
 IGNORED = frozenset(
     {"stream", "stream_options", "user", "safety_identifier", "prompt_cache_key", "metadata", "store", "service_tier"}

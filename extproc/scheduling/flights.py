@@ -6,9 +6,9 @@ import math
 from heapq import heapify, heappop, heappush
 
 from extproc.scheduling.cache import Cache, Flight, keepable
-from extproc.scheduling.claims import CacheEntry, Store
 from extproc.scheduling.lines import Lines
-from extproc.scheduling.place import End, Hit, Ticket, Waiting
+from extproc.scheduling.state.claims import CacheEntry, Store
+from extproc.scheduling.ticket import End, Hit, Ticket, Waiting
 
 _SPARE = 64
 

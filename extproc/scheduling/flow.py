@@ -17,21 +17,21 @@ from typing import TypeVar
 
 from extproc.scheduling.adaptive import AdaptiveLine
 from extproc.scheduling.cache import Cache
-from extproc.scheduling.claims import Answer, Ask, Short, Store
 from extproc.scheduling.fair import Order
 from extproc.scheduling.flights import Flights
-from extproc.scheduling.gates import ConcurrencyGate, RateGate
 from extproc.scheduling.job import Job
+from extproc.scheduling.limits import ConcurrencyGate, RateGate
 from extproc.scheduling.line import Line
 from extproc.scheduling.lines import Lines
 from extproc.scheduling.outcome import Refused
-from extproc.scheduling.place import Admitted, Attempt, End, Hit, Outcome, Prepared, Ticket, Waiting
 from extproc.scheduling.policy import Policies
 from extproc.scheduling.quota import QuotaLine
 from extproc.scheduling.ramp import Ramp
 from extproc.scheduling.settle import give_back, settle_claims, settle_signals
 from extproc.scheduling.slots import SlotLine
-from extproc.scheduling.store import MemoryStore
+from extproc.scheduling.state.claims import Answer, Ask, Short, Store
+from extproc.scheduling.state.memory import MemoryStore
+from extproc.scheduling.ticket import Admitted, Attempt, End, Hit, Outcome, Prepared, Ticket, Waiting
 
 Part = Ramp | RateGate | ConcurrencyGate | Cache | Line
 Kept = TypeVar("Kept", Ramp, RateGate, ConcurrencyGate, Cache, AdaptiveLine, QuotaLine, SlotLine)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from extproc.scheduling.claims import Claim, Short
 from extproc.scheduling.fair import Entry, FairQueue, FlowKey, Order, QueueFull
 from extproc.scheduling.job import Job, Reserve, Unit
 from extproc.scheduling.labels import Match, clip, compile_match
 from extproc.scheduling.outcome import Kind, Reason, Refused, Tally
 from extproc.scheduling.policy import AverageLatencyScheduling, ConcurrencyScheduling, QuotaScheduling, Workload
+from extproc.scheduling.state.claims import Claim, Short
 
 if TYPE_CHECKING:
-    from extproc.scheduling.place import Waiting
+    from extproc.scheduling.ticket import Waiting
 
 Scheduling = QuotaScheduling | ConcurrencyScheduling | AverageLatencyScheduling
 HIGHEST = 1000.0

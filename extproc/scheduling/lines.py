@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from extproc.scheduling.adaptive import AdaptiveLine
-from extproc.scheduling.claims import Answer, Ask, Claim, Short, Store, never
 from extproc.scheduling.fair import Entry, QueueFull
 from extproc.scheduling.line import Line, Standing
 from extproc.scheduling.outcome import Reason
-from extproc.scheduling.place import Admitted, Attempt, PlaceOutcome, Ticket, Waiting
 from extproc.scheduling.settle import give_back
+from extproc.scheduling.state.claims import Answer, Ask, Claim, Short, Store, never
+from extproc.scheduling.ticket import Admitted, Attempt, PlaceOutcome, Ticket, Waiting
 
 RETRY = 1.0
 """Seconds after which the head of a line asks again whatever was said, as other replicas give back unheard."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from extproc.scheduling.claims import BucketClaim
 from extproc.scheduling.fair import Order
 from extproc.scheduling.job import Job
 from extproc.scheduling.line import Line, Standing
 from extproc.scheduling.outcome import Kind
 from extproc.scheduling.policy import QuotaScheduling
+from extproc.scheduling.state.claims import BucketClaim
 
 
 class QuotaLine(Line):

@@ -9,13 +9,13 @@ import msgspec
 
 from extproc.scheduling.adaptive import AdaptiveLine
 from extproc.scheduling.cache import Cache
-from extproc.scheduling.claims import Level, never
 from extproc.scheduling.flow import Flow, Part
-from extproc.scheduling.gates import ConcurrencyGate, RateGate
 from extproc.scheduling.job import Job
+from extproc.scheduling.limits import ConcurrencyGate, RateGate
 from extproc.scheduling.line import Line
 from extproc.scheduling.outcome import Kind
 from extproc.scheduling.ramp import Ramp
+from extproc.scheduling.state.claims import Level, never
 
 MOST_ROWS = 20
 """Keys and flows shown of one policy: those with the least left, and the longest."""

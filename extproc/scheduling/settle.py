@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from extproc.scheduling.claims import BucketClaim, Return, Store
 from extproc.scheduling.job import spent_tokens
-from extproc.scheduling.place import End, Ticket
 from extproc.scheduling.slots import SlotLine
+from extproc.scheduling.state.claims import BucketClaim, Return, Store
+from extproc.scheduling.ticket import End, Ticket
 
 
 def give_back(ticket: Ticket, store: Store, now: float) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from extproc.scheduling.claims import SlotClaim
 from extproc.scheduling.fair import Order
 from extproc.scheduling.job import Job
 from extproc.scheduling.line import Line
 from extproc.scheduling.outcome import Kind
 from extproc.scheduling.policy import ConcurrencyScheduling
+from extproc.scheduling.state.claims import SlotClaim
 from extproc.scheduling.window import WindowSum
 
 _WINDOW = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from extproc.scheduling.claims import Answer, Ask, BucketClaim, Return, SlotClaim
+from extproc.scheduling.state.claims import Answer, Ask, BucketClaim, Return, SlotClaim
 from extproc.shared.messages import moved
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from extproc.scheduling.bucket import SLACK
-from extproc.scheduling.claims import Answer, Ask, BucketClaim, Claim, Return, Short, SlotClaim
-from extproc.scheduling.store import MemoryStore
+from extproc.scheduling.state.bucket import SLACK
+from extproc.scheduling.state.claims import Answer, Ask, BucketClaim, Claim, Return, Short, SlotClaim
+from extproc.scheduling.state.memory import MemoryStore
 
 _ANY_NUMBER = 1 << 31
 

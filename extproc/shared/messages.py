@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from extproc.scheduling.bounded import OVERFLOW
-from extproc.scheduling.claims import (
+from extproc.scheduling.labels import clip
+from extproc.scheduling.ramp import Command, RampState
+from extproc.scheduling.state.bounded import OVERFLOW
+from extproc.scheduling.state.claims import (
     Answer,
     Ask,
     BucketClaim,
@@ -20,8 +22,6 @@ from extproc.scheduling.claims import (
     Lookup,
     Short,
 )
-from extproc.scheduling.labels import clip
-from extproc.scheduling.ramp import Command, RampState
 
 _encode = msgspec.msgpack.encode
 

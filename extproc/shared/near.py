@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from extproc.scheduling.claims import Answer, Ask, CacheBounds, CacheEntry, Claim, Level, Lookup, Return, Short
+from extproc.scheduling.state.claims import Answer, Ask, CacheBounds, CacheEntry, Claim, Level, Lookup, Return, Short
 from extproc.shared.fallback import Local
 from extproc.shared.messages import Picture
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-from extproc.scheduling.claims import Claim
+from extproc.scheduling.state.claims import Claim
 from extproc.shared.channel import Channel, Lost
 from extproc.shared.messages import pack_settle
 from extproc.shared.scripts import SETTLE

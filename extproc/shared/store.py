@@ -25,10 +25,10 @@ from typing import Any, Literal
 import msgspec
 from redis.exceptions import RedisError
 
-from extproc.scheduling.claims import Answer, Ask, CacheBounds, CacheEntry, Lookup, Return, SlotClaim
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.ramp import Ramp
+from extproc.scheduling.state.claims import Answer, Ask, CacheBounds, CacheEntry, Lookup, Return, SlotClaim
 from extproc.shared import messages
 from extproc.shared.asked import Asked, slots_of, undone
 from extproc.shared.channel import Channel, Lost

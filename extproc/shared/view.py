@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from extproc.scheduling.adaptive import AdaptiveLine
 from extproc.scheduling.cache import Cache
-from extproc.scheduling.claims import Claim, Lookup
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.policy import ConcurrencyLimiting, ConcurrencyScheduling
 from extproc.scheduling.ramp import Ramp
+from extproc.scheduling.state.claims import Claim, Lookup
 
 
 def subjects(flow: Flow, job: Job | None) -> tuple[list[tuple[str, int]], list[Claim], list[Lookup]]:

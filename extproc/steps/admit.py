@@ -12,17 +12,17 @@ from extproc.exchange.endings import REFUSALS, Ending, error_body
 from extproc.exchange.values import Answer, HeaderList, ResponsePlan
 from extproc.payload.chat import Operation
 from extproc.payload.document import Document
-from extproc.payload.guard_answer import DIALECTS, guard_answer
-from extproc.payload.guard_fields import Dialect
+from extproc.payload.guard.answer import DIALECTS, guard_answer
+from extproc.payload.guard.fields import Dialect
 from extproc.payload.replay import to_events
 from extproc.payload.stream_edit import edit_json_answer
+from extproc.prediction.features import Features, features
+from extproc.prediction.predictor import Prediction
 from extproc.scheduling.cache import cache_key, forbids_storing
-from extproc.scheduling.claims import CacheEntry
 from extproc.scheduling.job import Job
 from extproc.scheduling.outcome import Reason, Refused
-from extproc.scheduling.place import Hit, Outcome, Prepared, Ticket, Waiting
-from extproc.scheduling.predict import Prediction
-from extproc.scheduling.predict_features import Features, features
+from extproc.scheduling.state.claims import CacheEntry
+from extproc.scheduling.ticket import Hit, Outcome, Prepared, Ticket, Waiting
 from extproc.steps.asked import asked, choices, output_limit, sent_body, sent_fields
 from extproc.steps.errand import Errand
 from extproc.steps.labels import TENANT, Labelling, labels_of

@@ -9,7 +9,7 @@ import msgspec
 from detectors.findings import Finding
 from detectors.masking import Restorer
 from detectors.stream import StreamGuard
-from extproc.payload.guard_fields import Channel, OpenFilter
+from extproc.payload.guard.fields import Channel, OpenFilter
 from extproc.steps.guard import Guarding, Watch
 
 REFUSAL = "\n\n[This answer was ended by a security policy.]"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from extproc.payload.chat import Operation
-from extproc.scheduling.predict_features import Ask
+from extproc.prediction.features import Ask
 from extproc.steps.request import Request
 
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")

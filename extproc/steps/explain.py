@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from extproc.exchange.values import Answer
+from extproc.prediction.features import Features
+from extproc.prediction.predictor import Prediction, Predictor
 from extproc.scheduling.job import Job
 from extproc.scheduling.outcome import Refused
-from extproc.scheduling.place import Outcome, Prepared
-from extproc.scheduling.predict import Prediction, Predictor
-from extproc.scheduling.predict_features import Features
 from extproc.scheduling.report import Explanation
+from extproc.scheduling.ticket import Outcome, Prepared
 from extproc.steps.admit import Gate, admit
 from extproc.steps.labels import Labelling
 from extproc.steps.live import Live

@@ -16,7 +16,7 @@ from extproc.exchange.endings import Ending
 from extproc.exchange.values import Answer
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
-from extproc.payload.texts import Kind, Passage, Path, passages, with_texts
+from extproc.payload.guard.request import Kind, Passage, Path, passages, with_texts
 from extproc.steps.errand import Errand
 from extproc.steps.request import Request, refuse
 

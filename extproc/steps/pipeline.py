@@ -11,7 +11,7 @@ from extproc.exchange.values import Answer, Decision
 from extproc.payload.chat import Operation
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
-from extproc.scheduling.place import Waiting
+from extproc.scheduling.ticket import Waiting
 from extproc.steps.admit import admit
 from extproc.steps.errand import Errand
 from extproc.steps.guard import guard

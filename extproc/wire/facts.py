@@ -10,7 +10,7 @@ from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange
 from extproc.exchange.values import Answer, Metadata
 from extproc.payload.usage import Usage
-from extproc.scheduling.place import Hit
+from extproc.scheduling.ticket import Hit
 from extproc.steps.request import Request
 
 Facts = Mapping[str, float | bool]

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from extproc.exchange.exchange import UnexpectedEventError
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
-from extproc.scheduling.place import Waiting
+from extproc.scheduling.ticket import Waiting
 from extproc.steps.errand import Errand
 from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.service import Service

@@ -17,7 +17,7 @@ from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
 from extproc.exchange.values import Answer, BodyMode, BodyReply
 from extproc.pool.pool import Pick
 from extproc.pool.waiting import Place
-from extproc.scheduling.place import Waiting
+from extproc.scheduling.ticket import Waiting
 from extproc.steps.errand import Errand
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide

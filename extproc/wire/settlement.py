@@ -10,7 +10,7 @@ from extproc.exchange.exchange import Exchange
 from extproc.exchange.values import Headers
 from extproc.payload.chat import Operation
 from extproc.payload.replay import to_events
-from extproc.scheduling.place import End, Hit
+from extproc.scheduling.ticket import End, Hit
 from extproc.steps.admit import Admission
 from extproc.steps.request import Request
 from extproc.wire.facts import complete

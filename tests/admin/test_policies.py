@@ -9,12 +9,12 @@ import pytest
 from aiohttp import ClientSession, web
 
 from extproc.admin.policies import PolicyPages
-from extproc.desk import Desk
-from extproc.flow import FlowControl
+from extproc.live.flow import FlowControl
+from extproc.live.inspect import Desk
 from extproc.resources.secrets import SecretStore
 from extproc.steps.live import Live
 from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
-from tests.test_traffic import RAMP, SELECTED, snapshot_of
+from tests.live.test_policies import RAMP, SELECTED, snapshot_of
 
 RULE = Rule("r/0", (Backend("provider/p", 1, model="ours", is_provider=True),))
 TABLE = RouteTable({"api": HostRoutes("api", (RULE,))})

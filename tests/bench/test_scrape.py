@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.scrape import page
-from extproc.pool.metrics import parse_metrics
+from extproc.pool.engines.metrics import parse_metrics
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "sglang"])

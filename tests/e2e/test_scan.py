@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from extproc.scan import DENIED, FAULT, OK, run_scan
+from extproc.commands.scan import DENIED, FAULT, OK, run_scan
 from tests.e2e.guarded import EMAIL, PHONE, SECRET, policy
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from extproc.exchange.exchange import Exchange
 from extproc.exchange.values import BodyMode, BodyReply, Decision, HeadersReply, ResponsePlan
-from extproc.payload.guard_fields import Channel
+from extproc.payload.guard.fields import Channel
 
 JSON = {":status": b"500", "content-type": b"application/json"}
 ERROR = b'{"error":{"message":"no such user: SECRET","type":"t","code":"c","param":null}}'

@@ -9,8 +9,8 @@ from detectors.masking import Restorer, Vault
 from detectors.stream import Action, StreamGuard
 from detectors.stream_filter import GuardedText
 from extproc.payload.chat import Operation
-from extproc.payload.guard_fields import Channel, OpenFilter, TextFilter
-from extproc.payload.guard_stream import GuardedStream
+from extproc.payload.guard.fields import Channel, OpenFilter, TextFilter
+from extproc.payload.guard.stream import GuardedStream
 from extproc.payload.sse import event_data, split_frames
 from tests.detectors import pieces
 

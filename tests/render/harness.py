@@ -21,7 +21,7 @@ from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import Proces
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 from envoy.service.ext_proc.v3.external_processor_pb2 import HeadersResponse, ProcessingResponse
 
-from extproc.proxy import EnvoyProxy, find_envoy
+from extproc.envoyproxy.process import EnvoyProxy, find_envoy
 from extproc.render import EnvoyConfig, render
 from extproc.render.parts import SERVED_BY
 from extproc.resources.base import decode_hook

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from extproc.proxy import find_envoy
+from extproc.envoyproxy.process import find_envoy
 from extproc.render import dynamic_bootstrap, dynamic_files, render, static_bootstrap, to_yaml
 from tests.render.harness import snapshot
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.proxy import find_envoy
+from extproc.envoyproxy.process import find_envoy
 from extproc.render.clusters import clusters
 from extproc.render.examples import examples
 from tests.render.harness import snapshot

@@ -9,7 +9,7 @@ import pytest
 
 from extproc.render.routes import CLOSED_PREFIX, OPEN_PREFIX, route_configuration
 from extproc.resources.base import decode_hook
-from extproc.resources.security import LLMSecurityPolicy
+from extproc.resources.kinds.security import LLMSecurityPolicy
 from extproc.resources.snapshot import Snapshot
 from tests.render.harness import snapshot
 

@@ -6,7 +6,7 @@ import pytest
 
 from extproc.render.unprocessed import Unprocessed, open_pool, unprocessed_steps
 from extproc.resources.base import StringMatch
-from extproc.resources.route import RequestMatch, Rule
+from extproc.resources.kinds.route import RequestMatch, Rule
 from extproc.resources.snapshot import Snapshot
 from tests.render.harness import snapshot
 

@@ -9,8 +9,8 @@ from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.labels import Condition
 from extproc.scheduling.outcome import Refused
-from extproc.scheduling.place import Admitted, End, Hit, Outcome, Waiting
 from extproc.scheduling.policy import Policies, QuotaScheduling, Scheduler, Workload
+from extproc.scheduling.ticket import Admitted, End, Hit, Outcome, Waiting
 
 _ids = count()
 

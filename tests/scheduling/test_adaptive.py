@@ -9,8 +9,8 @@ import pytest
 from extproc.payload.usage import Usage
 from extproc.scheduling.adaptive import Adaptive
 from extproc.scheduling.flow import Flow
-from extproc.scheduling.place import Admitted, End, Ticket, Waiting
 from extproc.scheduling.policy import AverageLatencyScheduling, Policies
+from extproc.scheduling.ticket import Admitted, End, Ticket, Waiting
 from tests.scheduling.build import admitted, job, refused, tiers, waiting
 
 

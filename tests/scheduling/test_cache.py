@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from extproc.payload.usage import Usage
 from extproc.scheduling.cache import cache_key, forbids_storing, keepable
-from extproc.scheduling.claims import CacheBounds, CacheEntry
 from extproc.scheduling.flow import Flow
-from extproc.scheduling.place import End, Waiting
 from extproc.scheduling.policy import Caching, ConcurrencyLimiting, ConcurrencyScheduling, Policies, QuotaScheduling
-from extproc.scheduling.store import CacheTable
+from extproc.scheduling.state.claims import CacheBounds, CacheEntry
+from extproc.scheduling.state.memory import CacheTable
+from extproc.scheduling.ticket import End, Waiting
 from tests.scheduling.build import admitted, hit, job, refused, run_to, tiers, used, waiting
 
 BASE = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"temperature":0.5}'

@@ -9,12 +9,10 @@ from functools import partial
 import pytest
 
 from extproc.payload.usage import Usage
-from extproc.scheduling.claims import Answer
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.labels import Condition
 from extproc.scheduling.outcome import Refused
-from extproc.scheduling.place import Admitted, End, Hit, Outcome, PlaceOutcome, Ticket, Waiting
 from extproc.scheduling.policy import (
     AverageLatencyScheduling,
     Caching,
@@ -28,6 +26,8 @@ from extproc.scheduling.policy import (
     Scheduler,
     Workload,
 )
+from extproc.scheduling.state.claims import Answer
+from extproc.scheduling.ticket import Admitted, End, Hit, Outcome, PlaceOutcome, Ticket, Waiting
 from tests.scheduling.build import admitted, hit, job, quota, refused, run_to, tiers, used, waiting
 
 ANSWER = b'{"choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'

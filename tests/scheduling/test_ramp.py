@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from extproc.scheduling.flow import Flow
-from extproc.scheduling.place import End
 from extproc.scheduling.policy import Criterion, LoadRamping, Policies, RampStep
 from extproc.scheduling.ramp import Ramp
+from extproc.scheduling.ticket import End
 from tests.scheduling.build import admitted, job, refused
 
 STEPS = (RampStep(10, 0), RampStep(50, 100), RampStep(50, 50), RampStep(100, 10))

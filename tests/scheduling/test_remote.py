@@ -9,7 +9,6 @@ from collections.abc import Callable
 from extproc.payload.usage import Usage
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.outcome import Refused
-from extproc.scheduling.place import Admitted, Attempt, End, Hit, Prepared, Ticket, Waiting
 from extproc.scheduling.policy import (
     AverageLatencyScheduling,
     Caching,
@@ -18,7 +17,8 @@ from extproc.scheduling.policy import (
     Policies,
     QuotaScheduling,
 )
-from extproc.scheduling.store import MemoryStore
+from extproc.scheduling.state.memory import MemoryStore
+from extproc.scheduling.ticket import Admitted, Attempt, End, Hit, Prepared, Ticket, Waiting
 from tests.scheduling.build import job, tiers
 
 ANSWER = b'{"choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'

@@ -10,7 +10,6 @@ import pytest
 from extproc.scheduling.check import problems
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.labels import Condition
-from extproc.scheduling.place import Admitted, Waiting
 from extproc.scheduling.policy import (
     AverageLatencyScheduling,
     Caching,
@@ -27,6 +26,7 @@ from extproc.scheduling.policy import (
     Workload,
 )
 from extproc.scheduling.report import explain, state
+from extproc.scheduling.ticket import Admitted, Waiting
 from tests.scheduling.build import admitted, job, tiers
 
 ALL = Policies(

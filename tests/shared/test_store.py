@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio.connection import SSLConnection
 
-from extproc.scheduling.claims import (
+from extproc.scheduling.state.claims import (
     Answer,
     Ask,
     BucketClaim,
@@ -24,7 +24,7 @@ from extproc.scheduling.claims import (
     Return,
     SlotClaim,
 )
-from extproc.scheduling.store import MemoryStore
+from extproc.scheduling.state.memory import MemoryStore
 from extproc.shared.options import Options
 from extproc.shared.store import RedisStore
 from tests.shared.clock import Clock

@@ -8,10 +8,8 @@ from functools import partial
 
 import pytest
 
-from extproc.scheduling.claims import Answer, Ask, BucketClaim, Claim, Lookup, Return, SlotClaim
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
-from extproc.scheduling.place import Prepared
 from extproc.scheduling.policy import (
     Caching,
     ConcurrencyScheduling,
@@ -23,6 +21,8 @@ from extproc.scheduling.policy import (
 )
 from extproc.scheduling.ramp import Ramp
 from extproc.scheduling.report import explain, state
+from extproc.scheduling.state.claims import Answer, Ask, BucketClaim, Claim, Lookup, Return, SlotClaim
+from extproc.scheduling.ticket import Prepared
 from extproc.shared.fallback import Local, LocalBucket
 from extproc.shared.store import RedisStore
 from tests.shared.clock import Clock

@@ -14,10 +14,10 @@ from detectors.masking import Vault
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import Answer, Decision, ResponsePlan
 from extproc.payload.usage import Usage
-from extproc.scheduling.claims import CacheEntry
+from extproc.prediction.features import Features
+from extproc.prediction.predictor import Prediction, Predictor
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
-from extproc.scheduling.place import End, Outcome, Prepared, Waiting
 from extproc.scheduling.policy import (
     Caching,
     ConcurrencyLimiting,
@@ -29,8 +29,8 @@ from extproc.scheduling.policy import (
     RateLimiting,
     Scheduler,
 )
-from extproc.scheduling.predict import Prediction, Predictor
-from extproc.scheduling.predict_features import Features
+from extproc.scheduling.state.claims import CacheEntry
+from extproc.scheduling.ticket import End, Outcome, Prepared, Waiting
 from extproc.steps.admit import Admission, replay
 from extproc.steps.errand import Errand
 from extproc.steps.guard import Guarding

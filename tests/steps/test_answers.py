@@ -12,7 +12,7 @@ from detectors.guard import Check, Guard
 from detectors.masking import Vault
 from detectors.policy import Action, Policy
 from detectors.text import Text
-from extproc.payload.guard_fields import Channel, TextFilter
+from extproc.payload.guard.fields import Channel, TextFilter
 from extproc.steps.answers import answer_filter, fails_closed, watches_only
 from extproc.steps.guard import Guarding, Watch
 

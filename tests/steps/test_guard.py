@@ -16,7 +16,7 @@ from detectors.patterns import PatternSet, UserPattern
 from detectors.policy import Budget, FailureMode, Policy
 from detectors.text import Text
 from extproc.exchange.values import Answer, Decision
-from extproc.payload.texts import Kind
+from extproc.payload.guard.request import Kind
 from extproc.steps.errand import Errand
 from extproc.steps.guard import COMPATIBLE_JUDGE, COMPATIBLE_TEXT, Watch
 from extproc.steps.pipeline import decide

@@ -12,8 +12,8 @@ from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProces
 
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
-from extproc.flow import FlowControl
-from extproc.gate import FlowGate
+from extproc.live.flow import FlowControl
+from extproc.live.gate import FlowGate
 from extproc.payload.usage import Usage
 from extproc.pool.policy import LeastRequests, ScoredPolicy
 from extproc.pool.pool import Pool

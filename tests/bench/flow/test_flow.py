@@ -11,8 +11,8 @@ from bench.flow import cost, exact, predictor, ssjf
 from bench.flow.__main__ import main
 from bench.flow.bars import Bar, quantile, rows
 from bench.flow.gateway import Call, Fate, Gateway
+from extproc.prediction.evaluate import Pair
 from extproc.scheduling.policy import ConcurrencyScheduling, Policies, Scheduler, Workload
-from extproc.scheduling.predict_evaluate import Pair
 from extproc.simulate.profile import PROFILES
 
 PROFILE = PROFILES["8b-a100"]

@@ -1,0 +1,231 @@
+"""The composition root: builds every live object from a snapshot; starts, reloads, drains and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from extproc.accounting.estimator import Estimator
+from extproc.accounting.ledger import Ledger, Sink
+from extproc.admin.server import AdminServer, AdminView
+from extproc.envoyproxy.process import EnvoyProxy, ProxyError
+from extproc.live.build import build
+from extproc.live.flow import FlowControl, FlowError
+from extproc.live.gate import FlowGate
+from extproc.live.inspect import Desk
+from extproc.live.pools import Pools
+from extproc.live.reports import Reports
+from extproc.live.security import Security, SecurityError
+from extproc.render import RenderError, render
+from extproc.resources.kinds.gateway import Listener
+from extproc.resources.load import load
+from extproc.resources.problems import ConfigurationError
+from extproc.resources.redact import to_builtins
+from extproc.resources.secrets import SecretStore
+from extproc.resources.snapshot import Snapshot, target_name
+from extproc.resources.watch import changes
+from extproc.steps.live import Live
+from extproc.telemetry import audit
+from extproc.telemetry.audit import AuditLog
+from extproc.telemetry.metrics import Metrics
+from extproc.wire.endpoints import EndpointDiscovery
+from extproc.wire.server import Server
+from extproc.wire.service import Service
+
+log = logging.getLogger("sluice")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one process is run."""
+
+    directory: Path
+    environ: Mapping[str, str]
+    listen: str
+    """`HOST:PORT` or `unix:PATH` for Envoy's streams."""
+    proxy: EnvoyProxy | None = None
+    """Envoy as a child of this process; None where Envoy runs on its own."""
+
+
+class App:
+    """One filter process: `start`, then `follow` until the given event is set, then `stop`, all within one event loop.
+
+    Raises ConfigurationError at once if the configuration is bad.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._proxy = options.proxy
+        self._snapshot = load(options.directory, environ=options.environ)
+        self._secrets = self._secrets_of(self._snapshot)
+        self._generation = 0
+        self._not_ready = "starting"
+        self._endpoints = EndpointDiscovery(lambda name: self._pools.members(name))
+        self._pools = Pools(time.monotonic, self._endpoints.changed)
+        self._security = Security()
+        self._flow = FlowControl(time.monotonic, self._pools.saturation)
+        self._reports = Reports(self._pools.find, self._agent_token)
+        gateway = self._snapshot.gateway.spec
+        self._metrics = Metrics(
+            max_label_values=gateway.telemetry.max_label_values,
+            endpoints=self._pools.statuses,
+            pools=self._pools.summaries,
+            flow=self._flow.status,
+        )
+        if gateway.telemetry.audit_log:
+            logging.getLogger(audit.LOGGER).setLevel(logging.INFO)
+        estimator = Estimator()
+        sinks: dict[str, Sink] = {"metrics": self._metrics.record, "audit": AuditLog()}
+        ledger = Ledger(estimator, sinks, failed=self._metrics.sink_failed)
+        empty = build(Snapshot(), self._secrets, {})
+        self._service = Service(empty, ledger.settle, estimator.expect, self._metrics, time.monotonic)
+        self._desk = Desk(self._flow, lambda: self._service.live, estimator.expect)
+        self._server = Server(self._service, self._endpoints)
+        self._admin = AdminServer(self._view(), gateway.admin.address, gateway.admin.port)
+
+    async def start(self) -> None:
+        """Raises OSError if an address is taken, ProxyError if Envoy does not start. `stop` is due in any case."""
+        options = self._options
+        self._use(self._snapshot, self._secrets, *await self._build(self._snapshot, self._secrets))
+        await self._admin.start()
+        await self._server.start(options.listen)
+        await self._reports.apply(self._snapshot.gateway.spec.agents, self._snapshot.directory)
+        if self._proxy is not None:
+            _check_free(self._snapshot.gateway.spec.listener)
+            await self._proxy.start(render(self._snapshot, options.listen))
+        gc.freeze()  # what is alive at this point stays; no collection has to walk it again
+        self._not_ready = ""
+        log.info("filter listens on %s, admin on http://%s:%d", options.listen, self._admin.address, self._admin.port)
+        if self._proxy is not None:
+            listener = self._snapshot.gateway.spec.listener
+            log.info("Envoy listens on http://%s:%d", listener.address, listener.port)
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Takes up changes of manifests and key files until `stop` is set."""
+        while not stop.is_set():
+            watched = self._watched()
+            async for changed in changes(watched, stop=stop):
+                if self._secrets.refresh():
+                    log.info("API keys were read again")
+                if not changed or changed - self._secrets.files():  # the empty set: watching has only begun
+                    await self.reload()
+                if self._watched() != watched:
+                    break
+
+    async def reload(self) -> bool:
+        """Loads the configuration anew and swaps it in as a whole; gives whether it was good. A bad one is reported and
+        changes nothing."""
+        try:
+            snapshot = load(self._options.directory, environ=self._options.environ)
+        except ConfigurationError as error:
+            log.error("configuration refused, the last good one stays:\n%s", error)
+            self._metrics.config_refused()
+            return False
+        if snapshot == self._snapshot:
+            return True
+        secrets = self._secrets_of(snapshot)
+        try:
+            live, gate = await self._build(snapshot, secrets)
+        except (SecurityError, FlowError) as error:
+            log.error("configuration refused, the last good one stays: %s", error)
+            self._metrics.config_refused()
+            return False
+        try:
+            await self._swap(snapshot, secrets, live, gate)
+        except (ProxyError, RenderError, OSError) as error:
+            log.error("the new configuration cannot be put in force, the last good one stays: %s", error)
+            self._metrics.config_refused()
+            await self._reports.apply(self._snapshot.gateway.spec.agents, self._snapshot.directory)
+            await self._pools.prepare(self._snapshot.pools)
+            await self._pools.retain(self._snapshot.pools)
+            return False
+        await self._pools.retain(snapshot.pools)
+        log.info("configuration %d is in force", self._generation)
+        admin = snapshot.gateway.spec.admin
+        if (admin.address, admin.port) != (self._admin.address, self._admin.port):
+            log.warning("the admin address stays %s:%d until the next start", self._admin.address, self._admin.port)
+        return True
+
+    async def stop(self) -> None:
+        """Lets running requests finish, Envoy's first, and gives everything back."""
+        self._not_ready = "draining"
+        seconds = self._snapshot.gateway.spec.limits.drain_timeout
+        if self._proxy is not None:
+            await self._proxy.stop(seconds)
+        await self._server.drain(seconds)
+        await self._flow.stop()
+        await self._reports.stop()
+        await self._pools.stop()
+        await self._security.stop()
+        await self._admin.stop()
+
+    async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live, gate: FlowGate | None) -> None:
+        """Envoy first: it knows the routes of both configurations while the filter changes over."""
+        await self._reports.apply(snapshot.gateway.spec.agents, snapshot.directory)
+        if self._proxy is not None:
+            if snapshot.gateway.spec.listener != self._snapshot.gateway.spec.listener:
+                _check_free(snapshot.gateway.spec.listener)
+            await self._proxy.apply(render(snapshot, self._options.listen))
+        self._use(snapshot, secrets, live, gate)
+
+    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live, gate: FlowGate | None) -> None:
+        self._snapshot, self._secrets, self._service.live = snapshot, secrets, live
+        self._flow.use(gate)
+        self._generation += 1
+        targets = [target_name(provider) for provider in snapshot.providers.values()]
+        targets += [target_name(pool) for pool in snapshot.pools.values()]
+        hosts = [*live.table.exact.values(), *(routes for _, routes in live.table.suffixes)]
+        models = [model for routes in hosts for model in routes.models]
+        models += live.table.default.models if live.table.default else ()
+        self._metrics.reserve(targets=targets, models=models)
+        self._metrics.config_loaded(self._generation)
+
+    async def _build(self, snapshot: Snapshot, secrets: SecretStore) -> tuple[Live, FlowGate | None]:
+        watches = await self._security.prepare(snapshot, secrets)
+        gate = await self._flow.prepare(snapshot, secrets)
+        queueing = gate.longest_wait if gate is not None else 0.0
+        pools = await self._pools.prepare(snapshot.pools)
+        return build(snapshot, secrets, pools, watches, gate, queueing), gate
+
+    def _secrets_of(self, snapshot: Snapshot) -> SecretStore:
+        secrets = SecretStore(self._options.environ, snapshot.directory)
+        agents = snapshot.gateway.spec.agents
+        if agents is not None:
+            secrets.load([agents.token])
+        return secrets
+
+    def _agent_token(self) -> str | None:
+        agents = self._snapshot.gateway.spec.agents
+        secret = None if agents is None else self._secrets.resolve(agents.token)
+        return None if secret is None else secret.reveal()
+
+    def _watched(self) -> set[Path]:
+        return {self._options.directory, *self._secrets.files()}
+
+    def _view(self) -> AdminView:
+        return AdminView(
+            metrics=self._metrics.scrape,
+            live=lambda: True,
+            ready=lambda: (not self._not_ready, self._not_ready),
+            config=lambda: to_builtins(self._snapshot),
+            endpoints=self._pools.views,
+            policies=self._desk,
+        )
+
+
+def _check_free(listener: Listener) -> None:
+    """Raises ProxyError if Envoy's address is taken. Envoy itself would share it with another Envoy of the same user,
+    and each would get a part of the connections."""
+    family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listener.address, listener.port))
+        except OSError as error:
+            raise ProxyError(f"cannot listen on {listener.address}:{listener.port}: {error.strerror}") from error

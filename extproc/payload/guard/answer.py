@@ -1,0 +1,113 @@
+"""Whole JSON answers whose text passes through filters before anybody gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from extproc.payload.chat import Operation
+from extproc.payload.document import Document
+from extproc.payload.errors import PayloadError
+from extproc.payload.guard.endings import refused_answer
+from extproc.payload.guard.fields import (
+    WHOLE_KEYS,
+    Channel,
+    Dialect,
+    OpenFilter,
+    Shape,
+    TextFilter,
+    Use,
+    choice_of,
+    kind_of_text,
+    value_of,
+)
+from extproc.payload.guard.leaves import Edit, Kind, Leaf, address_of, join_surrogates, leaves_of, splice, string_at
+
+_encode = msgspec.json.encode
+_any = msgspec.json.Decoder(object).decode
+
+DIALECTS: Mapping[Operation, Dialect] = {
+    Operation.CHAT_COMPLETIONS: Dialect.CHAT,
+    Operation.COMPLETIONS: Dialect.COMPLETIONS,
+    Operation.RESPONSES: Dialect.RESPONSES,
+    Operation.MESSAGES: Dialect.MESSAGES,
+}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What goes to the client."""
+
+    body: bytes
+    denied: bool
+    """Whether the body is a refusal in place of what the provider said."""
+
+
+def guard_answer(body: bytes, open_filter: OpenFilter, *, refusal: str = "", dialect: Dialect = Dialect.CHAT) -> Answer:
+    """Filter every text of a whole answer. Log probabilities, which repeat it, become null; other bytes stay.
+
+    Where a filter denies one text, the answer becomes a refusal of the same shape: id, model and usage stay, all
+    choices are replaced by one with the text `refusal` and `finish_reason: content_filter`. So it does (fail closed)
+    where the body is no JSON object or has a key twice; what is not known to be an answer becomes an error object.
+    """
+    try:
+        document = Document.parse(body, lone_surrogates=True)
+        leaves = leaves_of(body, WHOLE_KEYS)
+    except PayloadError:
+        return Answer(refused_answer(dialect, None, refusal), denied=True)
+    shape = _shape(document, dialect)
+    edits: list[Edit] = []
+    for leaf in leaves.items:
+        use = value_of(body, leaf)
+        if use is Use.TOKENS:
+            edits.append(without_tokens(body, leaf))
+        elif use is Use.WHOLE:
+            address = address_of(leaves, leaf)
+            channel = Channel(kind_of_text(shape, leaf.path), choice_of(shape, address))
+            new = guard_value(body, leaf, open_filter(channel))
+            if new is None:
+                return Answer(refused_answer(shape.dialect, document, refusal), denied=True)
+            if new != body[leaf.start : leaf.end]:
+                edits.append((leaf.start, leaf.end, new))
+    return Answer(splice(body, edits) if edits else body, denied=False)
+
+
+def guard_value(data: bytes, leaf: Leaf, text_filter: TextFilter) -> bytes | None:
+    """The JSON value that goes on in place of a complete text; None where it is denied.
+
+    A container, JSON that the model wrote, is filtered as the source that it is; if that breaks it, it is denied.
+    """
+    if leaf.kind is Kind.STRING:
+        text = join_surrogates(came := string_at(data, leaf))
+        piece = text_filter.feed(text, end=True)
+        if piece.denied:
+            return None
+        return data[leaf.start : leaf.end] if piece.text == came else _encode(piece.text)
+    try:
+        source = data[leaf.start : leaf.end].decode()
+        piece = text_filter.feed(source, end=True)
+        if piece.denied:
+            return None
+        _any(piece.text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return piece.text.encode()
+
+
+def without_tokens(data: bytes, leaf: Leaf) -> Edit:
+    """The edit that takes log probabilities out."""
+    return leaf.start, leaf.end, b"null" if data[leaf.start] == 123 else b"[]"
+
+
+def _shape(document: Document, dialect: Dialect) -> Shape:
+    """The dialect that the answer itself shows; the expected one is kept for what shows none."""
+    kind = document.get("object")
+    if kind == b'"text_completion"':
+        dialect = Dialect.COMPLETIONS
+    elif "choices" in document:
+        dialect = Dialect.CHAT
+    elif kind == b'"response"':
+        dialect = Dialect.RESPONSES
+    elif document.get("type") == b'"message"':
+        dialect = Dialect.MESSAGES
+    return Shape(dialect, "", (), 0)

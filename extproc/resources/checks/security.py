@@ -1,0 +1,118 @@
+"""Checks of `LLMSecurityPolicy`: targets, patterns, categories, the judge's key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from detectors.findings import CATEGORIES
+from detectors.patterns import PatternError, PatternSet, UserPattern
+from detectors.policy import NEVER_MASKED
+from extproc.resources.addresses import bad_host
+from extproc.resources.checks.destinations import check_key
+from extproc.resources.checks.scope import Located, Scope
+from extproc.resources.checks.values import bad_header, bad_path
+from extproc.resources.kinds.security import ClassifierSettings, Judge, LLMSecurityPolicy, SecurityTargets
+from extproc.resources.problems import Problem, nearest
+from extproc.resources.shape import Path
+
+_CATEGORY = re.compile("[A-Z][A-Z0-9_]{0,63}")
+_LONGEST_PATTERN = 4096
+_UNSPANNED = frozenset(("ALLOW_PATTERN", "JUDGE", "UNCHECKED"))
+
+
+def check_security(scope: Scope) -> Iterator[Problem]:
+    """All checks of all security policies."""
+    for at, policy in scope.of(LLMSecurityPolicy):
+        spec = policy.spec
+        yield from _targets(scope, at, spec.targets)
+        for name, patterns in (("denyPatterns", spec.deny_patterns), ("allowPatterns", spec.allow_patterns)):
+            for index, pattern in enumerate(patterns):
+                yield from _pattern(at, ("spec", name, index), pattern)
+        own: set[str] = set()
+        names: set[str] = set()
+        for index, recogniser in enumerate(spec.recognisers):
+            path: Path = ("spec", "recognisers", index)
+            yield from _pattern(at, (*path, "pattern"), recogniser.pattern)
+            if not _CATEGORY.fullmatch(recogniser.category):
+                yield at.error((*path, "category"), "write a category in capital letters, digits and `_`")
+            if recogniser.name in names:
+                yield at.error((*path, "name"), "another recogniser has this name")
+            names.add(recogniser.name)
+            own.add(recogniser.category)
+        own.update(spec.classifier.labels.values())
+        yield from _actions(at, spec.actions, own, any_category=spec.classifier.model is not None)
+        yield from _classifier(scope, at, spec.classifier)
+        if spec.judge is not None:
+            yield from _judge(scope, at, spec.judge)
+        header = spec.masking.conversation_header
+        if header is not None and (said := bad_header(header)):
+            yield at.error(("spec", "masking", "conversationHeader"), said)
+
+
+def _targets(scope: Scope, at: Located, targets: SecurityTargets) -> Iterator[Problem]:
+    if not scope.complete:
+        return
+    snapshot = scope.snapshot
+    routes = list(snapshot.effective_routes())
+    rules = [f"{route.metadata.name}/{rule.name}" for route in routes for rule in route.spec.rules if rule.name]
+    known: dict[str, tuple[list[str], Collection[str]]] = {
+        "hosts": (targets.hosts, [route.spec.host for route in routes]),
+        "routes": (targets.routes, [*(route.metadata.name for route in routes), *rules]),
+        "providers": (targets.providers, snapshot.providers),
+        "pools": (targets.pools, snapshot.pools),
+    }
+    for field, (given, there) in known.items():
+        for index, name in enumerate(given):
+            if name not in there:
+                message = f"there is no {field.removesuffix('s')} of this name, so the policy guards nothing there"
+                yield at.error(("spec", "targets", field, index), message, nearest(name, there))
+
+
+def _pattern(at: Located, path: Path, pattern: str) -> Iterator[Problem]:
+    if len(pattern) > _LONGEST_PATTERN:
+        yield at.error(path, f"longer than {_LONGEST_PATTERN} characters")
+        return
+    try:
+        PatternSet(deny=[UserPattern("", pattern)])
+    except PatternError as error:
+        place = "" if error.position is None else f"at character {error.position}"
+        yield at.error(path, f"not a valid RE2 pattern: {error.reason}", place)
+
+
+def _actions(at: Located, actions: Mapping[str, str], own: set[str], *, any_category: bool) -> Iterator[Problem]:
+    known = {*CATEGORIES, *own, "default"}
+    for category, action in actions.items():
+        path: Path = ("spec", "actions", category)
+        if category not in known:
+            if any_category:  # a label of the model that is named
+                continue
+            yield at.error(path, "unknown category", nearest(category, known))
+        elif action == "mask" and category in NEVER_MASKED:
+            yield at.error(path, "a whole statement cannot be masked", "write `deny` or `report`")
+        elif action == "report" and category in _UNSPANNED:
+            yield at.warning(path, "what this category stands for will pass")
+
+
+def _classifier(scope: Scope, at: Located, classifier: ClassifierSettings) -> Iterator[Problem]:
+    path: Path = ("spec", "classifier")
+    if classifier.model is not None:
+        directory = scope.snapshot.directory / classifier.model
+        if not (directory / "config.json").is_file():
+            yield at.error((*path, "model"), f"no model there: {directory / 'config.json'} does not exist")
+    elif classifier.thresholds:
+        for category in classifier.thresholds:
+            if category not in CATEGORIES:
+                yield at.error((*path, "thresholds", category), "unknown category", nearest(category, CATEGORIES))
+
+
+def _judge(scope: Scope, at: Located, judge: Judge) -> Iterator[Problem]:
+    path: Path = ("spec", "judge")
+    if bad := bad_host(judge.host, " and `port:` beside it"):
+        yield at.error((*path, "host"), *bad)
+    if said := bad_path(judge.path):
+        yield at.error((*path, "path"), said)
+    if judge.api_key is not None:
+        yield from check_key(scope, at, (*path, "apiKey"), judge.api_key)
+    if not judge.model:
+        yield at.error((*path, "model"), "the judge needs the name of its model")

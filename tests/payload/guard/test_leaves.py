@@ -1,0 +1,80 @@
+"""Leaves of JSON: found at any depth, with their keys, and replaced in place."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extproc.payload.errors import PayloadError
+from extproc.payload.guard.leaves import Kind, address_of, join_surrogates, leaves_of, splice, string_at
+from tests.payload.streams import LETTERS
+
+
+def paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], Any]]:
+    """What `leaves_of` should find."""
+    if isinstance(value, dict):
+        return [each for key, inner in value.items() for each in paths(inner, (*path, key))]
+    if isinstance(value, list):
+        return [each for place, inner in enumerate(value) for each in paths(inner, (*path, place))]
+    return [(path, value)]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(-1e9, 1e9) | st.text(LETTERS, max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(LETTERS, max_size=4), inner, max_size=3),
+    max_leaves=15,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(LETTERS, max_size=4), VALUES, max_size=4), st.booleans(), st.sampled_from([None, 1]))
+def test_all_leaves_with_their_paths(body: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
+    data = json.dumps(body, ensure_ascii=ascii_only, indent=indent).encode()
+    found = [(leaf.path, json.loads(data[leaf.start : leaf.end])) for leaf in leaves_of(data).items]
+    assert found == paths(body)
+    for leaf in leaves_of(data).items:
+        if leaf.kind is Kind.STRING:
+            assert string_at(data, leaf) == json.loads(data[leaf.start : leaf.end])
+
+
+def test_containers_taken_whole() -> None:
+    data = b'{"input":{"a":[{"input":{}}]},"x":[{"input":[1, 2]},{"input":3}],"input2":{}}'
+    leaves = leaves_of(data, frozenset({"input"})).items
+    assert [(leaf.path, data[leaf.start : leaf.end], leaf.kind) for leaf in leaves] == [
+        (("input",), b'{"a":[{"input":{}}]}', Kind.CONTAINER),
+        (("x", 0, "input"), b"[1, 2]", Kind.CONTAINER),
+        (("x", 1, "input"), b"3", Kind.SCALAR),
+    ]
+
+
+def test_elements_by_index_or_id() -> None:
+    data = b'{"c":[{"t":"a","index":7},{"id":"z","t":"b"},{"id":"y","t":"c","index":2},{"t":"d"}]}'
+    leaves = leaves_of(data)
+    found = [address_of(leaves, leaf) for leaf in leaves.items if leaf.path[-1] == "t"]
+    assert found == [("c", 7, "t"), ("c", b"z", "t"), ("c", 2, "t"), ("c", 3, "t")]
+
+
+@pytest.mark.parametrize("data", [b'{"a":1,"a":2}', b'{"x":[{"b":1,"\\u0062":2}]}', b'{"input":{"a":1,"a":2}}'])
+def test_a_key_that_comes_twice_is_refused(data: bytes) -> None:
+    with pytest.raises(PayloadError) as caught:
+        leaves_of(data, frozenset({"input"}))
+    assert caught.value.code == "duplicate_key"
+
+
+def test_too_many_values_are_refused() -> None:
+    with pytest.raises(PayloadError) as caught:
+        leaves_of(b'{"a":[' + b"1," * 200_001 + b"1]}")
+    assert caught.value.code == "body_too_large"
+
+
+def test_splicing() -> None:
+    assert splice(b"0123456789", [(1, 3, b"x"), (3, 4, b""), (9, 10, b"yz")]) == b"0x45678yz"
+
+
+def test_surrogates() -> None:
+    data = rb'{"a":"x\ud83d"}'
+    assert string_at(data, leaves_of(data).items[0]) == "x\ud83d"
+    assert join_surrogates("\ud83d\ude00 é") == "😀 é"
+    assert join_surrogates("\ude00a\ud83d") == "\ufffda\ufffd"
