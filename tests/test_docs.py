@@ -26,8 +26,8 @@ from bench.setup import KEYS
 from extproc.accounting import estimator
 from extproc.exchange.endings import REFUSALS, Ending
 from extproc.payload import encodings, sse
+from extproc.pool.cache_forecast import CacheForecastParameters
 from extproc.pool.engines import scrape
-from extproc.pool.outlook import OutlookParameters
 from extproc.pool.policies import POLICIES
 from extproc.render import bootstrap
 from extproc.render.listener import LOG_FIELDS
@@ -57,7 +57,7 @@ FIXED_LIMITS = {
     "characters of a metric label": labels.MAX_LENGTH,
     "label sets of the GenAI histograms": metrics.MAX_SERIES,
     "models with a token ratio of their own": estimator.MAX_MODELS,
-    "prompt blocks known of all endpoints of a pool": OutlookParameters().index_blocks,
+    "prompt blocks known of all endpoints of a pool": CacheForecastParameters().index_blocks,
 }
 ENVOYS_OWN = "headers of a request"
 UNITS = {"KiB": 2**10, "MiB": 2**20}
@@ -240,7 +240,7 @@ def test_every_reason_is_explained() -> None:
 def _codes_in(room: str) -> set[str]:
     """Literal codes that a room gives to PayloadError, or as `code=` to a refusal."""
     found = set()
-    for file in (ROOT / "extproc" / room).glob("*.py"):
+    for file in (ROOT / "extproc" / room).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
@@ -277,7 +277,7 @@ def test_parameters_of_policies_are_those_of_the_code() -> None:
     own = {"ownWeight", "requestSeconds"}
     assert known["least-token"] == {name: value for name, value in known["prefix-cache"].items() if name not in own}
     assert known["round-robin"] == {}
-    static = _told("docs/prefill-decode.md", "static-pd") | _defaults(OutlookParameters)
+    static = _told("docs/prefill-decode.md", "static-pd") | _defaults(CacheForecastParameters)
     assert static == known["static-pd"]
     assert _told("docs/prefill-decode.md", "dynamic-pd") | static == known["dynamic-pd"]
 

@@ -14,7 +14,7 @@ from statistics import fmean, pstdev
 
 from bench.baselines.memory import SentPrefixes
 from extproc.pool.endpoint import Endpoint
-from extproc.pool.policy import Held, PickRequest, Policy
+from extproc.pool.policy import HeldRequest, PickRequest, Policy
 
 IMBALANCE = 8
 DEVIATIONS = 1.0
@@ -41,7 +41,7 @@ class AibrixPrefixCache(Policy):
         matching.sort(key=lambda pair: -pair[0])  # stable: equal matches stay in the order of their load
         return next((endpoint for _, endpoint in matching if endpoint.in_flight <= limit), None)
 
-    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def chosen(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         self._prefixes.chosen(held, endpoint, now)
 
     def left(self, endpoint: Endpoint) -> None:

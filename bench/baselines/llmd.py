@@ -18,7 +18,7 @@ from random import Random
 
 from bench.baselines.memory import SentPrefixes
 from extproc.pool.endpoint import Endpoint
-from extproc.pool.policy import BestPicker, Held, PickRequest, Policy, ScoredPolicy, lowest_is_best
+from extproc.pool.policy import BestPicker, HeldRequest, PickRequest, Policy, ScoredPolicy, lowest_is_best
 
 AFFINITY = 0.8
 MAX_PENALTY_SECONDS = 18.0
@@ -57,7 +57,7 @@ class LlmdAffinity(Policy):
         self._peak = peak
         self._prefixes = SentPrefixes()
         self._picker = BestPicker()
-        self._flying: dict[Held, float] = {}
+        self._flying: dict[HeldRequest, float] = {}
         self._tokens: dict[str, float] = {}
 
     def choose(
@@ -82,16 +82,16 @@ class LlmdAffinity(Policy):
         ]
         return [1.0 - min(1.0, load / QUEUE_THRESHOLD) for load in loads]
 
-    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def chosen(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         uncached = held.request.prompt_tokens - self._prefixes.tokens(held.request, [endpoint])[0]
         self._flying[held] = uncached
         self._tokens[endpoint.address] = self._tokens.get(endpoint.address, 0.0) + uncached
         self._prefixes.chosen(held, endpoint, now)
 
-    def served(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def served(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         self._tokens[endpoint.address] = self._tokens.get(endpoint.address, 0.0) - self._flying.pop(held, 0.0)
 
-    def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def released(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         self.served(held, endpoint, now)
 
     def left(self, endpoint: Endpoint) -> None:

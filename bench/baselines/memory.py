@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from extproc.pool.endpoint import Endpoint
-from extproc.pool.policy import Held, Learner, PickRequest
+from extproc.pool.policy import HeldRequest, Learner, PickRequest
 from extproc.pool.prefix import PrefixIndex
 
 _PER_ENDPOINT = 31_250
@@ -30,7 +30,7 @@ class SentPrefixes(Learner):
         size = 0.0 if prompt is None else prompt.tokens_per_block(256, request.prompt_tokens)
         return [share * len(_blocks(request)) * size for share in self.shares(request, endpoints)]
 
-    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def chosen(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         request, load = held.request, endpoint.load
         limit = None
         if load is not None and load.num_blocks and load.block_size and request.prompt is not None:

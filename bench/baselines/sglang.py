@@ -14,7 +14,7 @@ from random import Random
 
 from bench.baselines.memory import SentPrefixes
 from extproc.pool.endpoint import Endpoint
-from extproc.pool.policy import Held, PickRequest, Policy
+from extproc.pool.policy import HeldRequest, PickRequest, Policy
 
 CACHE_THRESHOLD = 0.3
 BALANCE_ABS = 64
@@ -44,7 +44,7 @@ class SglangCacheAware(Policy):
                 first = min(shuffled, key=lambda endpoint: self._sent.get(endpoint.address, 0.0))
         return [first, *(endpoint for endpoint in idlest if endpoint is not first)][:count]
 
-    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def chosen(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         request = held.request
         new = request.prompt_tokens - self._prefixes.tokens(request, [endpoint])[0]
         self._sent[endpoint.address] = self._sent.get(endpoint.address, 0.0) + new

@@ -15,7 +15,7 @@ from bench.engine.config import EngineConfig
 from bench.engine.metrics import Observations
 from bench.engine.pacer import Pacer, Sink
 from bench.engine.stream import Answer, Reset, respond
-from extproc.simulate.engine import Request, Sequence
+from extproc.simulate.engine import Sequence, SimulatedRequest
 
 
 class Inference:
@@ -94,9 +94,9 @@ class Inference:
 
     def _request(
         self, name: str, model: str, prompt: int, output: int, blocks: tuple[int, ...], prefetched: bool = False
-    ) -> Request:
+    ) -> SimulatedRequest:
         """What the core is asked for; a RefusedError if it can never do it."""
-        request = Request(
+        request = SimulatedRequest(
             id=name,
             prompt_tokens=prompt,
             output_tokens=output,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from extproc.simulate.engine import Engine, Request, Sequence
+from extproc.simulate.engine import Engine, Sequence, SimulatedRequest
 
 MIN_TICK = 0.001
 """Seconds between two ticks at least; steps that end in between are delivered together. epoll cannot wait for less."""
@@ -33,7 +33,7 @@ class Pacer:
         """The engine's time."""
         return (self._loop.time() - self._origin) * self._scale
 
-    def submit(self, request: Request, sink: Sink) -> Sequence:
+    def submit(self, request: SimulatedRequest, sink: Sink) -> Sequence:
         """Start a request. Raises ValueError as the engine does."""
         sequence = self.engine.submit(request, self.now)
         self._sinks[request.id] = sink

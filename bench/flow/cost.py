@@ -25,7 +25,7 @@ from extproc.scheduling.policy import (
     Workload,
 )
 from extproc.scheduling.shortest import Shortest
-from extproc.scheduling.ticket import Admitted, End, Outcome, Waiting
+from extproc.scheduling.ticket import Admitted, End, FlowPlace, Outcome
 
 QUEUED = 10_000
 _REQUESTS = 4_000
@@ -121,7 +121,7 @@ def crowd() -> tuple[float, float, float, float]:
     if not all(isinstance(outcome, Refused) for outcome in refused):
         raise AssertionError("the queue is full")
     current, admit = first.ticket, []
-    waiting = [place for place in places if isinstance(place, Waiting)]
+    waiting = [place for place in places if isinstance(place, FlowPlace)]
     for _ in range(500):
         began = time.thread_time_ns()
         current.settle(21.0, End(usage=Used(100, 100), latency=1.0, completed=True))

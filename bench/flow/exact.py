@@ -17,7 +17,7 @@ from extproc.scheduling.policy import (
     RateLimiting,
     Scheduler,
 )
-from extproc.scheduling.ticket import Admitted, End, Hit, Ticket, Waiting
+from extproc.scheduling.ticket import Admitted, End, FlowPlace, Hit, Ticket
 
 
 def report(endings: int) -> tuple[str, list[Bar]]:
@@ -77,7 +77,7 @@ def quota_excess() -> tuple[float, int]:
     dice, flow, now = Random(2), Flow(Policies(quotas=(policy,)), 0.0), 0.0
     spent, worst, admitted = 0.0, 0.0, 0
     open_tickets: list[tuple[Ticket, int]] = []
-    waiting: list[tuple[Waiting, int]] = []
+    waiting: list[tuple[FlowPlace, int]] = []
     for number in range(5_000):
         now += dice.expovariate(4.0)
         flow.tick(now)
@@ -86,7 +86,7 @@ def quota_excess() -> tuple[float, int]:
         outcome = flow.enter(Job(id=str(number), prompt_tokens=prompt, max_tokens=limit, output_tokens=limit), now)
         if isinstance(outcome, Admitted):
             open_tickets.append((outcome.ticket, real))
-        elif isinstance(outcome, Waiting):
+        elif isinstance(outcome, FlowPlace):
             waiting.append((outcome, real))
         for place, tokens in waiting:
             if isinstance(place.result, Admitted):
@@ -106,7 +106,7 @@ def conservation(number: int) -> tuple[float, dict[str, int]]:
     flow, dice, kinds = Flow(_crowded(), 0.0), Random(3), {"answered": 0, "left": 0, "refused": 0, "unsent": 0}
     now, spent = 0.0, 0.0
     held: list[Ticket] = []
-    places: list[Waiting] = []
+    places: list[FlowPlace] = []
 
     def end(ticket: Ticket) -> float:
         if dice.random() < 0.2:
@@ -135,7 +135,7 @@ def conservation(number: int) -> tuple[float, dict[str, int]]:
         outcome = flow.enter(job, now)
         if isinstance(outcome, Admitted | Hit):
             held.append(outcome.ticket)
-        elif isinstance(outcome, Waiting):
+        elif isinstance(outcome, FlowPlace):
             places.append(outcome)
         else:
             kinds["refused"] += 1

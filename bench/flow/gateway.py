@@ -13,9 +13,9 @@ from extproc.scheduling.fair import Order
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.policy import Policies
-from extproc.scheduling.ticket import Admitted, End, Ticket, Waiting
+from extproc.scheduling.ticket import Admitted, End, FlowPlace, Ticket
 from extproc.simulate.engine import Engine
-from extproc.simulate.profile import EngineProfile, Request
+from extproc.simulate.profile import EngineProfile, SimulatedRequest
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +75,7 @@ class Gateway:
         self._events: list[tuple[float, int, int, int]] = []
         self._order = count()
         self._live: dict[str, tuple[Fate, Ticket]] = {}
-        self._ready: list[tuple[Fate, Waiting]] = []
+        self._ready: list[tuple[Fate, FlowPlace]] = []
         self._tick_at = math.inf
         self._dirty: set[int] = set()
         self.fates: list[Fate] = []
@@ -114,7 +114,7 @@ class Gateway:
         outcome = self._flow.enter(job, now)
         if isinstance(outcome, Admitted):
             self._send(fate, outcome.ticket, now)
-        elif isinstance(outcome, Waiting):
+        elif isinstance(outcome, FlowPlace):
             place = outcome
             place.wake = lambda: self._ready.append((fate, place))
 
@@ -132,7 +132,7 @@ class Gateway:
         self._held[engine] += 1
         call = fate.call
         self._prompts[engine] += call.prompt_tokens
-        request = Request(id=job.id, prompt_tokens=call.prompt_tokens, output_tokens=call.output_tokens)
+        request = SimulatedRequest(id=job.id, prompt_tokens=call.prompt_tokens, output_tokens=call.output_tokens)
         self._engines[engine].submit(request, now)
         self._dirty.add(engine)
 

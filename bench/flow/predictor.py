@@ -12,7 +12,7 @@ import msgspec
 
 from bench.flow.bars import Bar, quantile, rows
 from extproc.prediction.evaluate import Pair, evaluate
-from extproc.prediction.predictor import Predictor
+from extproc.prediction.predictor import LengthPredictor
 
 PAIRS = "text/prompt_response_en_arena_hard.jsonl.gz"
 SEEN = (0, 100, 300, 1000)
@@ -48,7 +48,7 @@ def _costs(pairs: Sequence[Pair]) -> tuple[float, float, float]:
     """Microseconds of CPU of one prediction, of learning and of reading the features: medians over the pairs."""
     some = pairs[:500]
     known = [(pair.features(), pair.length) for pair in some]
-    predictor = Predictor()
+    predictor = LengthPredictor()
     learn = [_microseconds(partial(predictor.learn, one[0], one[1], 0.0)) for one in known]
     predict = [_microseconds(partial(predictor.predict, one[0])) for one in known]
     extract = [_microseconds(pair.features) for pair in some]

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import redis
 
 from bench.flow.bars import Bar, quantile, rows
-from extproc.scheduling.state.claims import Ask, BucketClaim, Lookup, Return, SlotClaim
-from extproc.shared.options import Options
+from extproc.scheduling.state.claims import BucketClaim, Claims, Lookup, Return, SlotClaim
+from extproc.shared.options import RedisOptions
 from extproc.shared.store import RedisStore
 
 DECISIONS = 3000
@@ -69,7 +69,7 @@ def _wait_for(port: int) -> None:
 
 
 async def _measure(port: int) -> tuple[str, list[Bar]]:
-    options = Options(limit=1.0, heartbeat=1000.0)  # heartbeats are not to be counted as trips of a decision
+    options = RedisOptions(limit=1.0, heartbeat=1000.0)  # heartbeats are not to be counted as trips of a decision
     store = RedisStore(f"redis://127.0.0.1:{port}", clock=time.monotonic, options=options)
     await store.start()
     try:
@@ -101,7 +101,7 @@ async def _measure(port: int) -> tuple[str, list[Bar]]:
 async def _decide(store: RedisStore, number: int, *, settle: bool = True) -> float:
     """Seconds until the answer of one ask; slots are given back afterwards, outside of the time."""
     tenant, name = f"tenant-{number % _TENANTS}", f"request-{number}"
-    ask = Ask(
+    ask = Claims(
         (
             BucketClaim("rate", tenant, 1.0, 1e9, 1e6, 1e9, 10_000),
             BucketClaim("tokens", tenant, 700.0, 1e12, 1e6, 1e12, 10_000),

@@ -15,7 +15,7 @@ import msgspec
 from bench.flow.bars import Bar, mean, quantile, rows
 from bench.flow.gateway import Call, Gateway
 from extproc.prediction.evaluate import Pair
-from extproc.prediction.predictor import Predictor
+from extproc.prediction.predictor import LengthPredictor
 from extproc.scheduling.fair import Order
 from extproc.scheduling.job import Job
 from extproc.scheduling.policy import ConcurrencyScheduling, Policies, Scheduler, Workload
@@ -62,7 +62,7 @@ def streams(pairs: Sequence[Pair], folds: int = _FOLDS) -> list[Stream]:
     found = []
     for fold in range(folds):
         held_out = set(prompts[fold::_FOLDS])
-        predictor, dice = Predictor(), Random(fold)
+        predictor, dice = LengthPredictor(), Random(fold)
         others = [pair for pair in pairs if pair.prompt not in held_out]
         dice.shuffle(others)
         for pair in others[:WARM]:
@@ -164,7 +164,7 @@ def _capacity(calls: Sequence[Call], slots: int) -> float:
     return _known[key]
 
 
-def _call(pair: Pair, predictor: Predictor) -> Call:
+def _call(pair: Pair, predictor: LengthPredictor) -> Call:
     return Call(
         arrival=0.0,
         prompt_tokens=max(1, len(pair.prompt) // 4),

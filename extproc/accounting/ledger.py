@@ -18,7 +18,7 @@ Sink = Callable[[ExchangeRecord], None]
 _logger = logging.getLogger("sluice.accounting")
 
 
-class Ledger:
+class UsageLedger:
     """Completes records and hands each to every sink, by name, in the order given.
 
     `failed` is told the name of a sink that raised; the exchange and the other sinks do not notice.
@@ -82,7 +82,7 @@ class Ledger:
         return count & (count - 1) == 0
 
     def __repr__(self) -> str:
-        return f"<Ledger to {', '.join(name for name, _ in self._sinks) or 'nobody'}>"
+        return f"<UsageLedger to {', '.join(name for name, _ in self._sinks) or 'nobody'}>"
 
 
 def _consumed_tokens(record: ExchangeRecord) -> bool:

@@ -10,7 +10,7 @@ from aiohttp import web
 from extproc.admin.replies import error, json
 from extproc.scheduling.ramp import Command
 from extproc.scheduling.report import PolicyState
-from extproc.steps.explain import Asked, Explained
+from extproc.steps.explain import Explained, WrittenRequest
 
 PAGES = {
     "/policies": "traffic policies: what is left, who waits, multipliers and ramp steps, JSON",
@@ -19,7 +19,7 @@ PAGES = {
 _Kind = TypeVar("_Kind")
 
 
-class PolicyDesk(Protocol):
+class PolicyInspection(Protocol):
     """What the pages ask, on the event loop."""
 
     async def state(self) -> list[PolicyState]:
@@ -30,7 +30,7 @@ class PolicyDesk(Protocol):
         """To the ramp called `KIND/NAME`, whose state is given. Raises KeyError where there is none."""
         ...
 
-    async def explain(self, asked: Asked) -> Explained: ...
+    async def explain(self, asked: WrittenRequest) -> Explained: ...
 
 
 class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,8 +44,8 @@ class BadPost(ValueError):
 class PolicyPages:
     """Handlers. What is posted has to say that it is JSON: no web page of another site can send that unasked."""
 
-    def __init__(self, desk: PolicyDesk) -> None:
-        self._desk = desk
+    def __init__(self, inspection: PolicyInspection) -> None:
+        self._inspection = inspection
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -55,19 +55,19 @@ class PolicyPages:
         ]
 
     async def policies(self, _request: web.Request) -> web.Response:
-        return json(await self._desk.state())
+        return json(await self._inspection.state())
 
     async def explain(self, request: web.Request) -> web.Response:
         try:
-            asked = await _read(request, Asked)
+            asked = await _read(request, WrittenRequest)
         except BadPost as fault:
             return error(400, "bad_request", str(fault))
-        return json(await self._desk.explain(asked))
+        return json(await self._inspection.explain(asked))
 
     async def ramp(self, request: web.Request) -> web.Response:
         try:
             order = await _read(request, _Order)
-            return json(await self._desk.command("{kind}/{name}".format_map(request.match_info), order.command))
+            return json(await self._inspection.command("{kind}/{name}".format_map(request.match_info), order.command))
         except KeyError as fault:
             return error(404, "not_found", f"there is no ramp called {fault.args[0]!r}")
         except BadPost as fault:

@@ -45,7 +45,7 @@ class AdminView(msgspec.Struct, frozen=True, kw_only=True):
     """Plain data with the secrets already redacted."""
     endpoints: Callable[[], Sequence[Any]]
     """Anything that `msgspec` can encode."""
-    policies: policies.PolicyDesk
+    policies: policies.PolicyInspection
 
 
 class _Pages:

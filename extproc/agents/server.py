@@ -16,7 +16,7 @@ import msgspec
 
 from extproc.agents.loads import from_message
 from extproc.agents.proto.report_pb2 import AgentMessage, GatewayMessage, Registered
-from extproc.agents.sessions import Agents, AgentSession, RefusalCode, Refused, Registration
+from extproc.agents.sessions import AgentSession, AgentSessions, RefusalCode, Registration, RegistrationRefused
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class ReportServer:
     def __init__(
         self,
         settings: ReportSettings,
-        agents: Agents,
+        agents: AgentSessions,
         token: Callable[[], str | None],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -137,7 +137,7 @@ class ReportServer:
         session = self._agents.connect(peer, self._clock(), lost)
         try:
             await self._listen(session, context)
-        except Refused as refused:
+        except RegistrationRefused as refused:
             session.end(f"the agent was refused: {refused}")
             log.warning("agent at %s refused: %s", peer, refused)
             await context.abort(_STATUS[refused.code], str(refused))
@@ -166,7 +166,7 @@ class ReportServer:
                 case "goodbye":
                     session.end(message.goodbye.reason[:256] or "the agent has taken leave")
                 case _:
-                    raise Refused("out_of_order", "a message that this gateway does not know")
+                    raise RegistrationRefused("out_of_order", "a message that this gateway does not know")
 
     def _welcome(self) -> Any:
         settings = self._settings

@@ -26,7 +26,7 @@ _LIMIT_OF_TOTALS = 1e16
 _FIGURES = ("prompt_tokens_total", "generated_tokens_total", "prompt_per_s", "generated_per_s", *_LIMITS)
 
 
-class Refused(Exception):
+class RegistrationRefused(Exception):
     """The gateway does not take what an agent said. The text is for whoever runs the agent."""
 
     def __init__(self, code: RefusalCode, message: str) -> None:
@@ -66,7 +66,7 @@ class _State(StrEnum):
     ENDED = "ended"
 
 
-class Agents:
+class AgentSessions:
     """Every stream of every agent. `silence` is how many seconds one may say nothing."""
 
     def __init__(self, pools: Callable[[str], ReportedPool | None], *, silence: float) -> None:
@@ -95,18 +95,20 @@ class Agents:
             session.lose(reason)
 
     def pool(self, name: str) -> ReportedPool:
-        """Raises Refused."""
+        """Raises RegistrationRefused."""
         found = self._pools(name)
         if found is None:
-            raise Refused("unknown_pool", f"there is no pool {name!r}")
+            raise RegistrationRefused("unknown_pool", f"there is no pool {name!r}")
         return found
 
     def claim(self, session: AgentSession, pool: str, address: str, instance: str) -> None:
-        """Makes `session` the one that reports an endpoint. Raises Refused."""
+        """Makes `session` the one that reports an endpoint. Raises RegistrationRefused."""
         holder = self._by_endpoint.get((pool, address))
         if holder is not None:
             if not instance or holder.instance != instance:
-                raise Refused("taken", f"endpoint {address} of pool {pool} is reported by the agent at {holder.peer}")
+                raise RegistrationRefused(
+                    "taken", f"endpoint {address} of pool {pool} is reported by the agent at {holder.peer}"
+                )
             holder.lose("the same agent has connected again")
         self._by_endpoint[pool, address] = session
 
@@ -121,7 +123,7 @@ class AgentSession:
     changes nothing.
     """
 
-    def __init__(self, agents: Agents, peer: str, now: float, on_end: Callable[[str], None]) -> None:
+    def __init__(self, agents: AgentSessions, peer: str, now: float, on_end: Callable[[str], None]) -> None:
         self.peer = peer
         self.instance = ""
         self.heard_at = now
@@ -139,15 +141,15 @@ class AgentSession:
         return self._state is _State.ENDED
 
     def register(self, registration: Registration, now: float) -> None:
-        """The endpoint joins its pool. Raises Refused."""
+        """The endpoint joins its pool. Raises RegistrationRefused."""
         if self._state is not _State.OPEN:
-            raise Refused("out_of_order", "an agent registers once, first of all")
+            raise RegistrationRefused("out_of_order", "an agent registers once, first of all")
         name = registration.pool
         pool = self._agents.pool(name)
         address = literal_address(registration.address)
         _check_labels(registration.labels)
         if not pool.admits(address):
-            raise Refused("not_a_member", _not_a_member(name, address))
+            raise RegistrationRefused("not_a_member", _not_a_member(name, address))
         self._agents.claim(self, name, address, registration.instance)
         self.instance = registration.instance
         self._state = _State.REGISTERED
@@ -156,13 +158,16 @@ class AgentSession:
         pool.agent_joins(address, registration.labels)
 
     def load(self, load: EngineLoad, now: float) -> None:
-        """Raises Refused. Figures that are no sane numbers become unknown; whatever time `load` has does not count."""
+        """Takes a report; figures that are no sane numbers become unknown, and its own time does not count.
+
+        Raises RegistrationRefused.
+        """
         self._heard(now)
         self._load = _sane(load)
         self._report(now)
 
     def heartbeat(self, now: float) -> None:
-        """Raises Refused. All is as the last load said, at this moment."""
+        """Raises RegistrationRefused. All is as the last load said, at this moment."""
         self._heard(now)
         if self._load is not None:
             self._report(now)
@@ -178,7 +183,7 @@ class AgentSession:
             name, address = endpoint
             try:
                 pool = self._agents.pool(name)
-            except Refused:
+            except RegistrationRefused:
                 return  # the pool has gone before
             pool.agent_leaves(address, reason)
 
@@ -189,10 +194,10 @@ class AgentSession:
 
     def _heard(self, now: float) -> None:
         if self._state is not _State.REGISTERED or self._endpoint is None:
-            raise Refused("out_of_order", "an agent registers before it reports")
+            raise RegistrationRefused("out_of_order", "an agent registers before it reports")
         name, address = self._endpoint
         if not self._agents.pool(name).admits(address):
-            raise Refused("not_a_member", _not_a_member(name, address))
+            raise RegistrationRefused("not_a_member", _not_a_member(name, address))
         self.heard_at = now
 
     def _report(self, now: float) -> None:
@@ -204,7 +209,7 @@ class AgentSession:
 
 
 def literal_address(text: str) -> str:
-    """`IP:PORT` or `[IPv6]:PORT` in its usual spelling. Raises Refused."""
+    """`IP:PORT` or `[IPv6]:PORT` in its usual spelling. Raises RegistrationRefused."""
     host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     try:
@@ -214,7 +219,9 @@ def literal_address(text: str) -> str:
     usable = ip is not None and bracketed == (ip.version == 6) and "%" not in host and not ip.is_unspecified
     if not usable or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) not in _PORTS:
         shown = text[:_MAX_TEXT]
-        raise Refused("bad_address", f"{shown!r} is not an address of an engine: expected IP:PORT or [IPv6]:PORT")
+        raise RegistrationRefused(
+            "bad_address", f"{shown!r} is not an address of an engine: expected IP:PORT or [IPv6]:PORT"
+        )
     return f"[{ip}]:{int(port)}" if bracketed else f"{ip}:{int(port)}"
 
 
@@ -224,7 +231,7 @@ def _not_a_member(pool: str, address: str) -> str:
 
 def _check_labels(labels: Mapping[str, str]) -> None:
     if len(labels) > _MAX_LABELS or any(len(text) > _MAX_TEXT for pair in labels.items() for text in pair):
-        raise Refused("bad_labels", f"at most {_MAX_LABELS} labels of up to {_MAX_TEXT} characters")
+        raise RegistrationRefused("bad_labels", f"at most {_MAX_LABELS} labels of up to {_MAX_TEXT} characters")
 
 
 def _sane(load: EngineLoad) -> EngineLoad:

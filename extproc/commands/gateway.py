@@ -19,7 +19,7 @@ import uvloop
 
 from extproc.agents.agent import Agent, AgentOptions
 from extproc.envoyproxy.process import EnvoyProxy, ProxyError, ProxyEvent, find_envoy
-from extproc.live.app import App, Options
+from extproc.live.app import App, AppOptions
 from extproc.live.flow import FlowError
 from extproc.live.security import SecurityError
 from extproc.render import RenderError, render, static_bootstrap, to_yaml
@@ -37,7 +37,7 @@ _FAULTS = (ConfigurationError, FlowError, ProxyError, RenderError, SecurityError
 
 def serve_filter(directory: Path, environ: Mapping[str, str], *, log_level: str, listen: str) -> int:
     """Runs the filter until SIGTERM or SIGINT."""
-    return _run(Options(directory, environ, listen), log_level)
+    return _run(AppOptions(directory, environ, listen), log_level)
 
 
 def run_gateway(
@@ -56,7 +56,7 @@ def run_gateway(
         return _report(error)
     proxy = EnvoyProxy(binary, concurrency=concurrency, log_level=envoy_log_level, on_event=_log_proxy)
     with tempfile.TemporaryDirectory(prefix="sluice-") as place:
-        return _run(Options(directory, environ, f"unix:{place}/filter.sock", proxy), log_level)
+        return _run(AppOptions(directory, environ, f"unix:{place}/filter.sock", proxy), log_level)
 
 
 def _log_proxy(event: ProxyEvent, value: int) -> None:
@@ -136,7 +136,7 @@ def write_versions() -> None:
             _print(f"{name} is not installed")
 
 
-def _run(options: Options, log_level: str) -> int:
+def _run(options: AppOptions, log_level: str) -> int:
     _log_to_stderr(log_level)
     _tune()
     return uvloop.run(_serve(options))
@@ -169,7 +169,7 @@ def _tune() -> None:
             mallopt(parameter, value)
 
 
-async def _serve(options: Options) -> int:
+async def _serve(options: AppOptions) -> int:
     try:
         app = App(options)
     except _FAULTS as error:

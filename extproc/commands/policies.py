@@ -21,7 +21,7 @@ from extproc.resources.problems import ConfigurationError
 from extproc.resources.secrets import SecretStore
 from extproc.scheduling.report import Explanation, FlowState, PolicyState
 from extproc.scheduling.state.claims import Level
-from extproc.steps.explain import Asked, Explained
+from extproc.steps.explain import Explained, WrittenRequest
 
 OK, REFUSED, FAULT = 0, 1, 2
 _TIMEOUT = 10.0
@@ -29,7 +29,7 @@ _REQUEST_LINE = re.compile(r"([A-Za-z]+) (\S+)(?: HTTP/[0-9.]+)?")
 _Kind = TypeVar("_Kind")
 
 
-class LookError(ValueError):
+class QuestionError(ValueError):
     """The question cannot be asked, or not be answered; the message says why."""
 
 
@@ -37,7 +37,7 @@ def run_policies(admin: str) -> int:
     """Prints the live state of every policy. Gives the exit status."""
     try:
         states = _ask(f"{admin.rstrip('/')}/policies", None, list[PolicyState])
-    except LookError as error:
+    except QuestionError as error:
         return _report(error)
     sys.stdout.writelines(f"{line}\n" for line in policies_table(states))
     return OK
@@ -57,16 +57,16 @@ def run_explain(
         else:
             snapshot = load(directory, environ=environ)
             found = asyncio.run(explain_offline(snapshot, SecretStore(environ, snapshot.directory), asked))
-    except (LookError, ConfigurationError, FlowError, OSError) as error:
+    except (QuestionError, ConfigurationError, FlowError, OSError) as error:
         return _report(error)
     sys.stdout.writelines(f"{line}\n" for line in explanation(found))
     return REFUSED if found.refused or any(map(_refuses, found.policies)) else OK
 
 
-def read_request(data: bytes) -> Asked:
+def read_request(data: bytes) -> WrittenRequest:
     """A request as HTTP text, as a JSON object with `host`, `path`, `headers` and `body`, or as a chat's body alone.
 
-    Raises LookError.
+    Raises QuestionError.
     """
     data = data.removeprefix(b"\xef\xbb\xbf").lstrip()
     if data[:1] == b"{":
@@ -74,38 +74,38 @@ def read_request(data: bytes) -> Asked:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise LookError("the request is neither HTTP text nor JSON") from None
+        raise QuestionError("the request is neither HTTP text nor JSON") from None
     head, _, body = text.replace("\r\n", "\n").partition("\n\n")
     first, *lines = head.split("\n")
     line = _REQUEST_LINE.fullmatch(first.strip())
     if line is None:
-        raise LookError("the request begins neither with `{` nor with a line such as `POST /v1/chat/completions`")
+        raise QuestionError("the request begins neither with `{` nor with a line such as `POST /v1/chat/completions`")
     pairs = [each.partition(":") for each in lines if each.strip()]
     if any(not name.strip() or not separator for name, separator, _ in pairs):
-        raise LookError("a header is not `NAME: VALUE`")
+        raise QuestionError("a header is not `NAME: VALUE`")
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
     path, host = line[2], headers.pop("host", "")
     if path.startswith(("http://", "https://")):
         host, path = _split(path)
-    return Asked(method=line[1].upper(), path=path, host=host, headers=headers, body=_raw(body.strip()))
+    return WrittenRequest(method=line[1].upper(), path=path, host=host, headers=headers, body=_raw(body.strip()))
 
 
 def _split(url: str) -> tuple[str, str]:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise LookError(f"{url!r} is not a URL") from None
+        raise QuestionError(f"{url!r} is not a URL") from None
     return parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _from_json(data: bytes) -> Asked:
+def _from_json(data: bytes) -> WrittenRequest:
     try:
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        if fields.keys() <= set(Asked.__struct_fields__) and fields:
-            return msgspec.json.decode(data, type=Asked)
+        if fields.keys() <= set(WrittenRequest.__struct_fields__) and fields:
+            return msgspec.json.decode(data, type=WrittenRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LookError(f"the request cannot be read: {error}") from None
-    return Asked(body=msgspec.Raw(data))
+        raise QuestionError(f"the request cannot be read: {error}") from None
+    return WrittenRequest(body=msgspec.Raw(data))
 
 
 def _raw(body: str) -> msgspec.Raw:
@@ -208,16 +208,16 @@ def _refuses(each: Explanation) -> bool:
 
 
 def _ask(url: str, body: bytes | None, kind: type[_Kind]) -> _Kind:
-    """Raises LookError."""
+    """Raises QuestionError."""
     try:
         request = urllib.request.Request(url, data=body, headers={"content-type": "application/json"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310 -- what the user has named
             return msgspec.json.decode(response.read(), type=kind)
     except urllib.error.HTTPError as error:
         with error:
-            raise LookError(f"{url} answers {error.code}: {error.read(300).decode('utf-8', 'replace')}") from None
+            raise QuestionError(f"{url} answers {error.code}: {error.read(300).decode('utf-8', 'replace')}") from None
     except (OSError, ValueError, msgspec.DecodeError) as error:
-        raise LookError(f"{url}: {error}") from None
+        raise QuestionError(f"{url}: {error}") from None
 
 
 def _report(error: Exception) -> int:

@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from extproc.exchange.endings import Ending
 from extproc.exchange.response import ResponseBody, open_response
-from extproc.exchange.values import UNCHANGED, Answer, BodyMode, BodyReply, Decision, Headers, HeadersReply
+from extproc.exchange.values import UNCHANGED, BodyMode, BodyReply, Decision, Headers, HeadersReply, LocalReply
 from extproc.payload.replay import to_json
 from extproc.payload.usage import Usage
 
@@ -171,7 +171,7 @@ class Exchange:
         self._advance(Event.DECIDED)
         self._decision = decision
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: LocalReply) -> None:
         """The exchange ends with Sluice's own answer."""
         self._advance(Event.ANSWERED)
         self.ending = answer.ending

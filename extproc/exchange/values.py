@@ -78,7 +78,7 @@ class Decision(msgspec.Struct, frozen=True):
     plan: ResponsePlan = ResponsePlan()
 
 
-class Answer(msgspec.Struct, frozen=True):
+class LocalReply(msgspec.Struct, frozen=True):
     """Sluice answers in place of a destination: a refusal, or something it knows by itself."""
 
     ending: Ending

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extproc.accounting.estimator import Estimator
-from extproc.accounting.ledger import Ledger, Sink
+from extproc.accounting.ledger import Sink, UsageLedger
 from extproc.admin.server import AdminServer, AdminView
 from extproc.envoyproxy.process import EnvoyProxy, ProxyError
 from extproc.live.build import build
 from extproc.live.flow import FlowControl, FlowError
-from extproc.live.gate import FlowGate
-from extproc.live.inspect import Desk
+from extproc.live.inspect import Inspection
 from extproc.live.pools import Pools
 from extproc.live.reports import Reports
+from extproc.live.request_flow import LiveFlow
 from extproc.live.security import Security, SecurityError
 from extproc.render import RenderError, render
 from extproc.resources.kinds.gateway import Listener
@@ -42,7 +42,7 @@ log = logging.getLogger("sluice")
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class AppOptions:
     """How one process is run."""
 
     directory: Path
@@ -59,7 +59,7 @@ class App:
     Raises ConfigurationError at once if the configuration is bad.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: AppOptions) -> None:
         self._options = options
         self._proxy = options.proxy
         self._snapshot = load(options.directory, environ=options.environ)
@@ -82,10 +82,10 @@ class App:
             logging.getLogger(audit.LOGGER).setLevel(logging.INFO)
         estimator = Estimator()
         sinks: dict[str, Sink] = {"metrics": self._metrics.record, "audit": AuditLog()}
-        ledger = Ledger(estimator, sinks, failed=self._metrics.sink_failed)
+        ledger = UsageLedger(estimator, sinks, failed=self._metrics.sink_failed)
         empty = build(Snapshot(), self._secrets, {})
         self._service = Service(empty, ledger.settle, estimator.expect, self._metrics, time.monotonic)
-        self._desk = Desk(self._flow, lambda: self._service.live, estimator.expect)
+        self._inspection = Inspection(self._flow, lambda: self._service.live, estimator.expect)
         self._server = Server(self._service, self._endpoints)
         self._admin = AdminServer(self._view(), gateway.admin.address, gateway.admin.port)
 
@@ -131,13 +131,13 @@ class App:
             return True
         secrets = self._secrets_of(snapshot)
         try:
-            live, gate = await self._build(snapshot, secrets)
+            live, live_flow = await self._build(snapshot, secrets)
         except (SecurityError, FlowError) as error:
             log.error("configuration refused, the last good one stays: %s", error)
             self._metrics.config_refused()
             return False
         try:
-            await self._swap(snapshot, secrets, live, gate)
+            await self._swap(snapshot, secrets, live, live_flow)
         except (ProxyError, RenderError, OSError) as error:
             log.error("the new configuration cannot be put in force, the last good one stays: %s", error)
             self._metrics.config_refused()
@@ -165,18 +165,18 @@ class App:
         await self._security.stop()
         await self._admin.stop()
 
-    async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live, gate: FlowGate | None) -> None:
+    async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live, live_flow: LiveFlow | None) -> None:
         """Envoy first: it knows the routes of both configurations while the filter changes over."""
         await self._reports.apply(snapshot.gateway.spec.agents, snapshot.directory)
         if self._proxy is not None:
             if snapshot.gateway.spec.listener != self._snapshot.gateway.spec.listener:
                 _check_free(snapshot.gateway.spec.listener)
             await self._proxy.apply(render(snapshot, self._options.listen))
-        self._use(snapshot, secrets, live, gate)
+        self._use(snapshot, secrets, live, live_flow)
 
-    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live, gate: FlowGate | None) -> None:
+    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live, live_flow: LiveFlow | None) -> None:
         self._snapshot, self._secrets, self._service.live = snapshot, secrets, live
-        self._flow.use(gate)
+        self._flow.use(live_flow)
         self._generation += 1
         targets = [target_name(provider) for provider in snapshot.providers.values()]
         targets += [target_name(pool) for pool in snapshot.pools.values()]
@@ -186,12 +186,12 @@ class App:
         self._metrics.reserve(targets=targets, models=models)
         self._metrics.config_loaded(self._generation)
 
-    async def _build(self, snapshot: Snapshot, secrets: SecretStore) -> tuple[Live, FlowGate | None]:
+    async def _build(self, snapshot: Snapshot, secrets: SecretStore) -> tuple[Live, LiveFlow | None]:
         watches = await self._security.prepare(snapshot, secrets)
-        gate = await self._flow.prepare(snapshot, secrets)
-        queueing = gate.longest_wait if gate is not None else 0.0
+        live_flow = await self._flow.prepare(snapshot, secrets)
+        queueing = live_flow.longest_wait if live_flow is not None else 0.0
         pools = await self._pools.prepare(snapshot.pools)
-        return build(snapshot, secrets, pools, watches, gate, queueing), gate
+        return build(snapshot, secrets, pools, watches, live_flow, queueing), live_flow
 
     def _secrets_of(self, snapshot: Snapshot) -> SecretStore:
         secrets = SecretStore(self._options.environ, snapshot.directory)
@@ -215,7 +215,7 @@ class App:
             ready=lambda: (not self._not_ready, self._not_ready),
             config=lambda: to_builtins(self._snapshot),
             endpoints=self._pools.views,
-            policies=self._desk,
+            policies=self._inspection,
         )
 
 

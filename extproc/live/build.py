@@ -17,12 +17,12 @@ from extproc.resources.kinds.route import Rule as RuleSpec
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot, provider_settings, target_name
 from extproc.steps import matching
-from extproc.steps.admit import Gate
+from extproc.steps.admit import RequestFlow
 from extproc.steps.guard import Watch
-from extproc.steps.identity import Identity, Source
+from extproc.steps.identity import CallerSource, Identity
 from extproc.steps.live import Live
 from extproc.steps.matching import StringTest
-from extproc.steps.routes import Backend, HostRoutes, KeySource, Match, RouteTable, Rule
+from extproc.steps.routes import Backend, HostRoutes, KeySource, Match, RouteRule, RouteTable
 
 
 def build(
@@ -30,18 +30,18 @@ def build(
     secrets: SecretStore,
     pools: Mapping[str, Pool],
     watches: Mapping[str, Watch] | None = None,
-    gate: Gate | None = None,
+    flow: RequestFlow | None = None,
     queueing: float = 0.0,
 ) -> Live:
     """Everything that requests look at. `pools` holds the live pool of every `InferencePool` by name, `watches` the
-    live form of every `LLMSecurityPolicy`, `gate` that of the traffic policies, which let wait `queueing` seconds."""
+    live form of every `LLMSecurityPolicy`, `flow` that of the traffic policies, which let wait `queueing` seconds."""
     gateway = snapshot.gateway.spec
     builder = _Builder(snapshot, secrets, pools, watches or {})
     hosts = [builder.host(route) for route in snapshot.effective_routes() if _is_for(route, snapshot)]
     exact = {routes.host: routes for routes in hosts if not routes.host.startswith("*")}
     suffixes = [(routes.host[1:], routes) for routes in hosts if routes.host.startswith("*.")]
     sources = tuple(
-        Source(entry.name, tuple(ip_network(cidr, strict=False) for cidr in entry.cidrs), entry.labels)
+        CallerSource(entry.name, tuple(ip_network(cidr, strict=False) for cidr in entry.cidrs), entry.labels)
         for entry in gateway.sources
     )
     header = gateway.telemetry.source_header
@@ -56,7 +56,7 @@ def build(
         response_limit=gateway.limits.response_body,
         longest_wait=queueing + max((float(pool.spec.queue.timeout) for pool in snapshot.pools.values()), default=0.0),
         reads_claims=bool(gateway.jwt),
-        gate=gate,
+        flow=flow,
     )
 
 
@@ -79,11 +79,11 @@ class _Builder:
         models = dict.fromkeys(name for rule in route.spec.rules for name in self._models(rule))
         return HostRoutes(route.spec.host.lower(), rules, tuple(models))
 
-    def _rule(self, route: LLMRoute, index: int, rule: RuleSpec) -> Rule:
+    def _rule(self, route: LLMRoute, index: int, rule: RuleSpec) -> RouteRule:
         gateway = self._snapshot.gateway.metadata.name
         fitting = [match for match in rule.matches if not match.gateways or gateway in match.gateways]
         prompt = rule.system_prompt
-        return Rule(
+        return RouteRule(
             name=f"{route.metadata.name}/{rule.name or index}",
             backends=tuple(self._watched(route, rule, ref) for ref in rule.backend_refs),
             # a rule whose every match is for other gateways must not become a default

@@ -12,10 +12,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extproc.live.gate import FlowGate, Result, Saturation, schedulers
 from extproc.live.policies import labelling_of, policies_of
-from extproc.live.predictor import Learned
-from extproc.prediction.predictor import Predictor
+from extproc.live.predictor import PredictorFile
+from extproc.live.request_flow import LiveFlow, Result, Saturation, schedulers
+from extproc.prediction.predictor import LengthPredictor
 from extproc.resources.kinds.gateway import SharedState
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
@@ -47,19 +47,19 @@ class FlowError(Exception):
 
 
 class FlowControl:
-    """One per process, within its event loop. `prepare` makes a configuration's gate, `use` puts it in force."""
+    """One per process, within its event loop. `prepare` makes a configuration's flow, `use` puts it in force."""
 
     def __init__(self, clock: Callable[[], float], saturation: Saturation = lambda _pool: None) -> None:
         self.clock = clock
-        self.learned = Learned()
+        self.predictor_file = PredictorFile()
         self.keeps_learning = False
         """Whether answers are learned from even where no policy asks for it."""
         self._saturation = saturation
         self._memory = MemoryStore()
         self._stores: dict[SharedState, RedisStore] = {}
         self._closing: dict[SharedState, asyncio.TimerHandle] = {}
-        self._gate: FlowGate | None = None
-        self._retired: list[FlowGate] = []
+        self._live_flow: LiveFlow | None = None
+        self._retired: list[LiveFlow] = []
         self._timer: asyncio.TimerHandle | None = None
         self._observe_at = math.inf
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -67,20 +67,20 @@ class FlowControl:
         self._numbers = itertools.count()
 
     def __repr__(self) -> str:
-        return f"<FlowControl {self._gate!r} and {len(self._retired)} before it>"
+        return f"<FlowControl {self._live_flow!r} and {len(self._retired)} before it>"
 
-    async def prepare(self, snapshot: Snapshot, secrets: SecretStore) -> FlowGate | None:
-        """The gate of a configuration; None where it has no traffic policies. Policies that have not changed go on as
+    async def prepare(self, snapshot: Snapshot, secrets: SecretStore) -> LiveFlow | None:
+        """The flow of a configuration; None where it has no traffic policies. Policies that have not changed go on as
         they are, with those who wait. Raises FlowError."""
         spec = snapshot.gateway.spec
         file = spec.predictor.file
-        await self.learned.use(None if file is None else snapshot.directory / Path(file))
+        await self.predictor_file.use(None if file is None else snapshot.directory / Path(file))
         self.keeps_learning = file is not None
         policies = policies_of(snapshot)
         if not policies.every() and not self.keeps_learning:
             return None
         store = await self._store(spec.shared_state, secrets)
-        before = self._gate.flow if self._gate is not None else None
+        before = self._live_flow.flow if self._live_flow is not None else None
         flow = Flow(
             policies,
             self.clock(),
@@ -89,18 +89,18 @@ class FlowControl:
             orders=_orders(policies),
             before=before,
         )
-        return FlowGate(self, flow, labelling_of(snapshot, policies), store)
+        return LiveFlow(self, flow, labelling_of(snapshot, policies), store)
 
-    def use(self, gate: FlowGate | None) -> None:
-        """From here on new requests go through `gate`; who waits in an earlier one is served to the end."""
-        if self._gate is not None and self._gate is not gate:
-            self._retired.append(self._gate)
+    def use(self, live_flow: LiveFlow | None) -> None:
+        """From here on new requests go through `live_flow`; who waits in an earlier one is served to the end."""
+        if self._live_flow is not None and self._live_flow is not live_flow:
+            self._retired.append(self._live_flow)
         self._retired = [each for each in self._retired if not each.flow.idle]
-        self._gate = gate
-        if gate is not None and gate.store is not None:
-            gate.store.ramps = lambda: gate.flow.ramps
-        self._close_unused(gate)
-        self._observe_at = self.clock() if gate is not None and gate.watches else math.inf
+        self._live_flow = live_flow
+        if live_flow is not None and live_flow.store is not None:
+            live_flow.store.ramps = lambda: live_flow.flow.ramps
+        self._close_unused(live_flow)
+        self._observe_at = self.clock() if live_flow is not None and live_flow.watches else math.inf
         self.changed()
 
     async def stop(self) -> None:
@@ -108,12 +108,12 @@ class FlowControl:
         for timer in (self._timer, *self._closing.values()):
             if timer is not None:
                 timer.cancel()
-        self._gate, self._retired = None, []
+        self._live_flow, self._retired = None, []
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         for store in self._stores.values():
             await store.stop()
-        await self.learned.stop()
+        await self.predictor_file.stop()
 
     def new_id(self) -> str:
         return f"{self._process}-{next(self._numbers)}"
@@ -125,39 +125,44 @@ class FlowControl:
         task.add_done_callback(self._done)
         return task
 
-    def changed(self, gate: FlowGate | None = None) -> None:
-        """Something was taken, given back or decided, at `gate`: questions to a remote store follow, and the timer."""
-        if gate is not None and gate is not self._gate and gate not in self._retired and not gate.flow.idle:
-            self._retired.append(gate)  # a request that began before the configuration changed has come to it late
+    def changed(self, live_flow: LiveFlow | None = None) -> None:
+        """Something was taken, given back or decided: questions to a remote store follow, and the timer."""
+        if (
+            live_flow is not None
+            and live_flow is not self._live_flow
+            and live_flow not in self._retired
+            and not live_flow.flow.idle
+        ):
+            self._retired.append(live_flow)  # a request that began before the configuration changed has come to it late
         now = self.clock()
-        gates = self._gates()
-        for gate in gates:
-            gate.attempts(now)
-        at = min((gate.flow.next_event() for gate in gates), default=math.inf)
+        live_flows = self._live_flows()
+        for live_flow in live_flows:
+            live_flow.attempts(now)
+        at = min((live_flow.flow.next_event() for live_flow in live_flows), default=math.inf)
         self._arm(min(at, self._observe_at), now)
 
     async def states(self) -> list[report.PolicyState]:
         """Every policy in force, for people; of a remote store as it is now."""
-        gate = self._gate
-        if gate is None:
+        live_flow = self._live_flow
+        if live_flow is None:
             return []
-        if gate.store is not None:
-            await gate.store.look(gate.flow, self.clock())
-        return report.state(gate.flow, self.clock())
+        if live_flow.store is not None:
+            await live_flow.store.look(live_flow.flow, self.clock())
+        return report.state(live_flow.flow, self.clock())
 
     async def explain(self, job: Job) -> list[report.Explanation]:
         """What every policy would do with a request that came now."""
-        gate = self._gate
-        if gate is None:
+        live_flow = self._live_flow
+        if live_flow is None:
             return []
-        if gate.store is not None:
-            await gate.store.look(gate.flow, self.clock(), job)
-        return report.explain(gate.flow, job, self.clock())
+        if live_flow.store is not None:
+            await live_flow.store.look(live_flow.flow, self.clock(), job)
+        return report.explain(live_flow.flow, job, self.clock())
 
     def command(self, policy: str, command: Command) -> bool:
         """Steers a load ramp by its name; False where there is none of that name."""
-        gate = self._gate
-        for ramp in gate.flow.ramps if gate is not None else ():
+        live_flow = self._live_flow
+        for ramp in live_flow.flow.ramps if live_flow is not None else ():
             if ramp.policy.name == policy:
                 ramp.command(command, self.clock())
                 self.changed()
@@ -166,26 +171,26 @@ class FlowControl:
 
     def status(self) -> FlowStatus:
         """For the metrics. What a remote store holds is shown as it was at the scrape before."""
-        gate = self._gate
-        if gate is None:
+        live_flow = self._live_flow
+        if live_flow is None:
             return FlowStatus()
         now = self.clock()
-        states = report.state(gate.flow, now)
+        states = report.state(live_flow.flow, now)
         waiting: Counter[tuple[str, str]] = Counter()
-        for line in gate.flow.lines:
+        for line in live_flow.flow.lines:
             for (workload, _), _, number, _ in line.queue.flows(line.queue.max_size):
                 waiting[line.policy.name, workload] += number
-        if gate.store is not None:
-            self.spawn(gate.store.look(gate.flow, now))
+        if live_flow.store is not None:
+            self.spawn(live_flow.store.look(live_flow.flow, now))
         return FlowStatus(
             policies=states,
             waiting=waiting,
-            predictor=_predictor(self.learned.predictor) if gate.predicts else None,
-            shared=None if gate.store is None else _shared(gate.store),
+            predictor=_predictor(self.predictor_file.predictor) if live_flow.predicts else None,
+            shared=None if live_flow.store is None else _shared(live_flow.store),
         )
 
-    def _gates(self) -> Sequence[FlowGate]:
-        return self._retired if self._gate is None else [self._gate, *self._retired]
+    def _live_flows(self) -> Sequence[LiveFlow]:
+        return self._retired if self._live_flow is None else [self._live_flow, *self._retired]
 
     def _arm(self, at: float, now: float) -> None:
         """The timer fires at `at` at the latest."""
@@ -202,19 +207,19 @@ class FlowControl:
     def _tick(self) -> None:
         self._timer = None
         now = self.clock()
-        if now >= self._observe_at and self._gate is not None:
-            self._gate.observe(self._saturation, now)
+        if now >= self._observe_at and self._live_flow is not None:
+            self._live_flow.observe(self._saturation, now)
             self._observe_at = now + _OBSERVE
-        for gate in self._gates():
-            gate.flow.tick(now)
-        self._retired = [gate for gate in self._retired if not gate.flow.idle]
+        for live_flow in self._live_flows():
+            live_flow.flow.tick(now)
+        self._retired = [live_flow for live_flow in self._retired if not live_flow.flow.idle]
         self.changed()
 
-    def _close_unused(self, gate: FlowGate | None) -> None:
+    def _close_unused(self, live_flow: LiveFlow | None) -> None:
         """What is no longer configured stays for a while, as requests hold parts of its state."""
         loop = asyncio.get_running_loop()
         for settings, store in self._stores.items():
-            used = gate is not None and store is gate.store
+            used = live_flow is not None and store is live_flow.store
             if used and settings in self._closing:
                 self._closing.pop(settings).cancel()
             elif not used and settings not in self._closing:
@@ -235,13 +240,13 @@ class FlowControl:
             return None
         store = self._stores.get(settings)
         if store is None:
-            from extproc.shared.options import Options
+            from extproc.shared.options import RedisOptions
             from extproc.shared.store import RedisStore
 
             secret = secrets.resolve(settings.redis)
             if secret is None:
                 raise FlowError("there is no address of Redis where `sharedState.redis` points")
-            options = Options(prefix=settings.prefix, limit=settings.timeout)
+            options = RedisOptions(prefix=settings.prefix, limit=settings.timeout)
             try:
                 store = RedisStore(secret.reveal(), clock=self.clock, options=options)
             except ValueError as error:
@@ -255,7 +260,7 @@ def _orders(policies: Policies) -> dict[str, Order]:
     return {name: Shortest() for name, scheduler in schedulers(policies) if scheduler.ordering == "shortest"}
 
 
-def _predictor(predictor: Predictor) -> PredictorStatus:
+def _predictor(predictor: LengthPredictor) -> PredictorStatus:
     errors = predictor.errors
     return PredictorStatus(
         learned=predictor.learned,

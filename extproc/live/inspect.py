@@ -17,12 +17,12 @@ from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
 from extproc.scheduling.ramp import Command
 from extproc.scheduling.report import PolicyState
-from extproc.steps.explain import Asked, Expect, Explained, explained
+from extproc.steps.explain import Expect, Explained, WrittenRequest, explained
 from extproc.steps.live import Live
 
 
-class Desk:
-    """A `PolicyDesk` over what is in force at the moment of each question."""
+class Inspection:
+    """A `PolicyInspection` over what is in force at the moment of each question."""
 
     def __init__(self, control: FlowControl, live: Callable[[], Live], expect: Expect) -> None:
         """`expect` as in `Request`."""
@@ -31,7 +31,7 @@ class Desk:
         self._expect = expect
 
     def __repr__(self) -> str:
-        return f"<Desk {self._control!r}>"
+        return f"<Inspection {self._control!r}>"
 
     async def state(self) -> list[PolicyState]:
         return await self._control.states()
@@ -41,22 +41,22 @@ class Desk:
             raise KeyError(name)
         return next(each for each in await self.state() if each.name == name)
 
-    async def explain(self, asked: Asked) -> Explained:
+    async def explain(self, asked: WrittenRequest) -> Explained:
         found, job = explained(self._live(), asked, self._expect, self._control.clock())
         return found if job is None else replace(found, policies=await self._control.explain(job))
 
 
-async def explain_offline(snapshot: Snapshot, secrets: SecretStore, asked: Asked) -> Explained:
+async def explain_offline(snapshot: Snapshot, secrets: SecretStore, asked: WrittenRequest) -> Explained:
     """As if it were the first request: every bucket as at the start, nobody in a queue, no endpoint asked. What was
     learned of answers is read from the predictor's file, if the configuration names one."""
     gateway = replace(snapshot.gateway, spec=replace(snapshot.gateway.spec, shared_state=None))
     snapshot = replace(snapshot, gateway=gateway)
     control = FlowControl(time.monotonic)
     try:
-        gate = await control.prepare(snapshot, secrets)
-        control.use(gate)
-        live = build(snapshot, secrets, {name: _pool(name) for name in snapshot.pools}, gate=gate)
-        return await Desk(control, lambda: live, Estimator().expect).explain(asked)
+        live_flow = await control.prepare(snapshot, secrets)
+        control.use(live_flow)
+        live = build(snapshot, secrets, {name: _pool(name) for name in snapshot.pools}, flow=live_flow)
+        return await Inspection(control, lambda: live, Estimator().expect).explain(asked)
     finally:
         await control.stop()
 

@@ -16,7 +16,7 @@ from extproc.resources.snapshot import Snapshot
 from extproc.scheduling import policy
 from extproc.scheduling.cel import Expression, compile_expression, labels_read
 from extproc.scheduling.labels import AnyOf, Labels
-from extproc.scheduling.policy import Conditions, Policies, Policy, Scheduler, Workload
+from extproc.scheduling.policy import Conditions, Policies, Scheduler, TrafficPolicy, Workload
 from extproc.steps.labels import (
     FIXED,
     PREDICTED,
@@ -76,7 +76,7 @@ def labels_used(policies: Policies) -> list[str]:
     return list(dict.fromkeys(filter(None, (label for each in policies.every() for label in _labels_in(each)))))
 
 
-def _labels_in(each: Policy) -> Iterator[str]:
+def _labels_in(each: TrafficPolicy) -> Iterator[str]:
     yield from _keys(each.match)
     if isinstance(each, policy.RateLimiting | policy.ConcurrencyLimiting):
         yield each.limit_by_label_key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from extproc.pool.endpoint import EndpointView, State
-from extproc.pool.engines.dns import Source
+from extproc.pool.engines.dns import AddressSource
 from extproc.pool.engines.runtime import PoolConfig, PoolRuntime
 from extproc.pool.engines.scrape import ScrapeSettings
 from extproc.pool.pool import Pool, PoolView
@@ -111,7 +111,7 @@ def _config(resource: InferencePool) -> PoolConfig:
     return PoolConfig(
         name=resource.metadata.name,
         membership=spec.membership,
-        sources=tuple(Source(address=endpoint.address, labels=endpoint.labels) for endpoint in spec.endpoints),
+        sources=tuple(AddressSource(address=endpoint.address, labels=endpoint.labels) for endpoint in spec.endpoints),
         policy=spec.policy_config,
         retry_count=spec.retry_count,
         scrape=ScrapeSettings(path=metrics.path, interval=metrics.interval, timeout=metrics.timeout),

@@ -9,7 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from extproc.prediction.predictor import Corrupt, Predictor
+from extproc.prediction.predictor import Corrupt, LengthPredictor
 
 log = logging.getLogger("sluice.predictor")
 
@@ -17,18 +17,18 @@ INTERVAL = 300.0
 """Seconds between two writes."""
 
 
-class Learned:
+class PredictorFile:
     """The process's one predictor. `predictor` may be taught and asked at any time, on the event loop."""
 
     def __init__(self, interval: float = INTERVAL) -> None:
-        self.predictor = Predictor()
+        self.predictor = LengthPredictor()
         self._interval = interval
         self._file: Path | None = None
         self._written = 0
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Learned {self.predictor!r} in {self._file}>"
+        return f"<PredictorFile {self.predictor!r} in {self._file}>"
 
     async def use(self, file: Path | None) -> None:
         """From here on it is kept in `file`. The first file is also read; one that cannot be read is a warning."""
@@ -67,17 +67,17 @@ class Learned:
             await self.save()
 
 
-def _read(file: Path) -> Predictor:
+def _read(file: Path) -> LengthPredictor:
     try:
-        return Predictor.load(file.read_bytes())
+        return LengthPredictor.load(file.read_bytes())
     except FileNotFoundError:
-        return Predictor()
+        return LengthPredictor()
     except (OSError, Corrupt) as error:
         log.warning("%s holds nothing that can be used, the predictor begins anew: %s", file, error)
-        return Predictor()
+        return LengthPredictor()
 
 
-def _write(file: Path, predictor: Predictor) -> None:
+def _write(file: Path, predictor: LengthPredictor) -> None:
     """All of it or nothing. Raises OSError."""
     data = predictor.save()
     handle, name = tempfile.mkstemp(prefix=f"{file.name}.", dir=file.parent)

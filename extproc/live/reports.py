@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from extproc.agents.server import ReportServer, ReportSettings, ReportTls
-from extproc.agents.sessions import Agents, ReportedPool
+from extproc.agents.sessions import AgentSessions, ReportedPool
 from extproc.pool.engines.dns import join_address
 from extproc.resources.kinds import gateway
 
@@ -50,7 +50,7 @@ class Reports:
         if server is not None:
             await server.stop()
         if wanted is not None:
-            server = ReportServer(wanted.settings, Agents(self._pools, silence=wanted.silence), self._token)
+            server = ReportServer(wanted.settings, AgentSessions(self._pools, silence=wanted.silence), self._token)
             await server.start()
             self._server, self._current = server, wanted
 

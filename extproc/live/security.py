@@ -14,7 +14,7 @@ from detectors.guard import Check, Guard
 from detectors.masking import Vault
 from detectors.policy import Budget, ClassifierSwitch, Policy, Recogniser, Switch
 from extproc.live.judge import JudgeClient
-from extproc.payload.guard.request import Kind
+from extproc.payload.guard.request import PassageKind
 from extproc.resources.kinds.security import Inspection, Judge, LLMSecurityPolicy, LLMSecurityPolicySpec
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
@@ -71,17 +71,17 @@ def policy_of(spec: LLMSecurityPolicySpec, directory: Path = Path()) -> Policy:
     )
 
 
-def kinds_of(inspect: Inspection) -> frozenset[Kind]:
+def kinds_of(inspect: Inspection) -> frozenset[PassageKind]:
     """The texts that a policy looks at."""
-    kinds: set[Kind] = set()
+    kinds: set[PassageKind] = set()
     if inspect.messages != "none":
-        kinds.add(Kind.LAST_USER)
+        kinds.add(PassageKind.LAST_USER)
     if inspect.messages == "all":
-        kinds |= {Kind.USER, Kind.ASSISTANT}
+        kinds |= {PassageKind.USER, PassageKind.ASSISTANT}
     if inspect.system_prompt:
-        kinds.add(Kind.SYSTEM)
+        kinds.add(PassageKind.SYSTEM)
     if inspect.tools:
-        kinds.add(Kind.TOOL)
+        kinds.add(PassageKind.TOOL)
     return frozenset(kinds)
 
 

@@ -22,7 +22,7 @@ class Operation(StrEnum):
     OTHER = "other"
 
 
-class _Message(msgspec.Struct, gc=False):
+class _ChatMessage(msgspec.Struct, gc=False):
     role: str
     content: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -31,7 +31,7 @@ class _Role(msgspec.Struct, gc=False):
     role: str
 
 
-_messages = msgspec.json.Decoder(list[_Message]).decode
+_messages = msgspec.json.Decoder(list[_ChatMessage]).decode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _roles = msgspec.json.Decoder(list[_Role]).decode
 _encode = msgspec.json.encode

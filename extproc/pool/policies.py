@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from extproc.pool.outlook import Outlook, OutlookParameters
+from extproc.pool.cache_forecast import CacheForecast, CacheForecastParameters
 from extproc.pool.policy import Filter, Learner, LeastRequests, LongestUnpicked, Policy, ScoredPolicy, Scorer
 from extproc.pool.roles import DynamicParameters, DynamicSplit, StaticParameters, StaticSplit
 from extproc.pool.scorers import (
@@ -53,7 +53,7 @@ class RequestParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """How much an endpoint that has a request's LoRA adapter is preferred."""
 
 
-class TokenParameters(OutlookParameters, frozen=True, kw_only=True):
+class TokenParameters(CacheForecastParameters, frozen=True, kw_only=True):
     """Of `least-token`."""
 
     session_weight: float = 0.0
@@ -128,13 +128,13 @@ def _least_request(parameters: RequestParameters) -> Policy:
 
 
 def _least_token(parameters: TokenParameters) -> Policy:
-    outlook = Outlook(parameters)
-    return _scored(parameters, (LeastTokens(outlook), 1.0), learners=(outlook,))
+    forecast = CacheForecast(parameters)
+    return _scored(parameters, (LeastTokens(forecast), 1.0), learners=(forecast,))
 
 
 def _prefix_cache(parameters: PrefixParameters) -> Policy:
     return EarliestFirstToken(
-        Outlook(parameters),
+        CacheForecast(parameters),
         own_weight=parameters.own_weight,
         request_seconds=parameters.request_seconds,
         preferences=_preferences(parameters),

@@ -38,7 +38,7 @@ class PickRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether `Lease.served` will be called when the first token arrives, and not only when all have."""
 
 
-class Held(Protocol):
+class HeldRequest(Protocol):
     """What learning parts see of a `Lease`. The same object in every call for one request; hashable."""
 
     @property
@@ -57,13 +57,13 @@ class Learner:
     the old one and `chosen` for the new one. Calls may concern requests that began before the learner existed.
     """
 
-    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def chosen(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         """The request goes to `endpoint`, and its load counts there."""
 
-    def served(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def served(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         """The first token has arrived: the engine has computed the prompt, so its cache holds it."""
 
-    def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def released(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         """The request has left `endpoint`: answered, failed, given up or moved."""
 
     def left(self, endpoint: Endpoint) -> None:
@@ -152,15 +152,15 @@ class ScoredPolicy(Policy):
                 scores = [total + weight * score for total, score in zip(scores, more, strict=True)]
         return self._picker.pick(endpoints, scores or [0.0] * len(endpoints), count, random)
 
-    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def chosen(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         for part in self._learners:
             part.chosen(held, endpoint, now)
 
-    def served(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def served(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         for part in self._learners:
             part.served(held, endpoint, now)
 
-    def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def released(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         for part in self._learners:
             part.released(held, endpoint, now)
 

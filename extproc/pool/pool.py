@@ -17,7 +17,7 @@ from extproc.pool.lease import Lease
 from extproc.pool.load import EngineLoad
 from extproc.pool.policy import PickRequest, Policy
 from extproc.pool.prefix import IndexView
-from extproc.pool.waiting import UNLIMITED, Place, QueueLimits, Saturated, SaturationLimits, WaitingRoom
+from extproc.pool.waiting import UNLIMITED, QueueLimits, QueuePlace, Saturated, SaturationLimits, WaitingRoom
 
 __all__ = ["Lease", "NoEndpoints", "Pick", "Pool", "PoolView"]
 
@@ -170,7 +170,7 @@ class Pool:
         if endpoint is not None and endpoint.usable:
             self._on_suspect(address)
 
-    def admit(self, request: PickRequest, now: float) -> Pick | Place[Pick]:
+    def admit(self, request: PickRequest, now: float) -> Pick | QueuePlace[Pick]:
         """`pick`, or while every endpoint has enough to do, or others wait already, a place in the queue.
 
         Raises NoEndpoints, or QueueFull.

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Literal
 
+from extproc.pool.cache_forecast import CacheForecast, CacheForecastParameters
 from extproc.pool.endpoint import Endpoint
-from extproc.pool.outlook import Outlook, OutlookParameters
-from extproc.pool.policy import BestPicker, Held, PickRequest, Policy, lowest_is_best
+from extproc.pool.policy import BestPicker, HeldRequest, PickRequest, Policy, lowest_is_best
 from extproc.pool.prefix import IndexView
 from extproc.pool.scorers import kv_usage, pessimistic
 
 Role = Literal["prefill", "decode", "both"]
 
 
-class StaticParameters(OutlookParameters, frozen=True, kw_only=True):
+class StaticParameters(CacheForecastParameters, frozen=True, kw_only=True):
     """Of `static-pd`."""
 
     role_label: str = "role"
@@ -57,7 +57,7 @@ class StaticSplit(Policy):
 
     def __init__(self, parameters: StaticParameters) -> None:
         self._parameters = parameters
-        self._outlook = Outlook(parameters)
+        self._forecast = CacheForecast(parameters)
         self._picker = BestPicker()
 
     def role(self, endpoint: Endpoint) -> Role:
@@ -78,7 +78,7 @@ class StaticSplit(Policy):
         helpers = [endpoint for endpoint in endpoints if self.role(endpoint) == "prefill" and endpoint is not chosen]
         if not helpers:
             return None
-        uncached = self._outlook.uncached(request, [*helpers, chosen])
+        uncached = self._forecast.uncached(request, [*helpers, chosen])
         if uncached.pop() < self._parameters.split_above:
             return None
         return self._picker.pick(helpers, lowest_is_best(self._prefill_costs(request, helpers, uncached)), 1, random)[0]
@@ -93,20 +93,20 @@ class StaticSplit(Policy):
             for endpoint, tokens in zip(helpers, uncached, strict=True)
         ]
 
-    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
-        self._outlook.chosen(held, endpoint, now)
+    def chosen(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
+        self._forecast.chosen(held, endpoint, now)
 
-    def served(self, held: Held, endpoint: Endpoint, now: float) -> None:
-        self._outlook.served(held, endpoint, now)
+    def served(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
+        self._forecast.served(held, endpoint, now)
 
-    def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
-        self._outlook.released(held, endpoint, now)
+    def released(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
+        self._forecast.released(held, endpoint, now)
 
     def prefix_index(self) -> IndexView | None:
-        return self._outlook.prefix_index()
+        return self._forecast.prefix_index()
 
     def left(self, endpoint: Endpoint) -> None:
-        self._outlook.left(endpoint)
+        self._forecast.left(endpoint)
 
 
 class DynamicSplit(StaticSplit):
@@ -143,7 +143,7 @@ class DynamicSplit(StaticSplit):
     def pressure(self, endpoint: Endpoint, role: Role, now: float) -> float:
         """Of one endpoint in one role; 1 is as much as it should have to do. Our own requests count at once."""
         if role == "prefill":
-            return self._outlook.backlog(endpoint).wait(now) / self._limits.prefill_seconds
+            return self._forecast.backlog(endpoint).wait(now) / self._limits.prefill_seconds
         load, usage = endpoint.load, kv_usage(endpoint, now)
         if load is not None and load.num_blocks and load.block_size:
             usage = max(usage or 0.0, min(1.0, endpoint.tokens / (load.num_blocks * load.block_size)))

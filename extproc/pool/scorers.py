@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from xxhash import xxh64_intdigest
 
+from extproc.pool.cache_forecast import CacheForecast
 from extproc.pool.endpoint import Endpoint
-from extproc.pool.outlook import Outlook
 from extproc.pool.policy import PickRequest, lowest_is_best
 
 
@@ -16,15 +16,15 @@ class LeastTokens:
     are not computed yet, and the output expected still; the same of this request; and what waits there of others.
     """
 
-    def __init__(self, outlook: Outlook) -> None:
-        self._outlook = outlook
+    def __init__(self, forecast: CacheForecast) -> None:
+        self._forecast = forecast
 
     def score(self, request: PickRequest, endpoints: Sequence[Endpoint], now: float) -> list[float]:
-        outlook = self._outlook
-        own = outlook.uncached(request, endpoints)
+        forecast = self._forecast
+        own = forecast.uncached(request, endpoints)
         return lowest_is_best(
             [
-                endpoint.tokens - outlook.saved(endpoint) + tokens + outlook.foreign_tokens(endpoint, now)
+                endpoint.tokens - forecast.saved(endpoint) + tokens + forecast.foreign_tokens(endpoint, now)
                 for endpoint, tokens in zip(endpoints, own, strict=True)
             ]
         )

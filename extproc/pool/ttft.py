@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from extproc.pool.cache_forecast import CacheForecast
 from extproc.pool.endpoint import Endpoint
-from extproc.pool.outlook import Outlook
-from extproc.pool.policy import BestPicker, Held, PickRequest, Policy, Scorer, lowest_is_best
+from extproc.pool.policy import BestPicker, HeldRequest, PickRequest, Policy, Scorer, lowest_is_best
 from extproc.pool.prefix import IndexView
 from extproc.pool.scorers import LoraReady
 
@@ -28,13 +28,13 @@ class EarliestFirstToken(Policy):
 
     def __init__(
         self,
-        outlook: Outlook,
+        forecast: CacheForecast,
         *,
         own_weight: float,
         request_seconds: float,
         preferences: Sequence[tuple[Scorer, float]] = (),
     ) -> None:
-        self.outlook = outlook
+        self.forecast = forecast
         self._own_weight = own_weight
         self._request_seconds = request_seconds
         self._preferences = preferences
@@ -55,8 +55,8 @@ class EarliestFirstToken(Policy):
 
     def seconds(self, request: PickRequest, endpoints: Sequence[Endpoint], now: float) -> list[float]:
         """What is compared, for each endpoint."""
-        outlook, weight, each = self.outlook, self._own_weight, self._request_seconds
-        backlogs, typical = outlook.backlogs(endpoints, now), outlook.typical_tokens
+        forecast, weight, each = self.forecast, self._own_weight, self._request_seconds
+        backlogs, typical = forecast.backlogs(endpoints, now), forecast.typical_tokens
         most = max(request.prompt_tokens, 1)
         cold = most * weight
         costs = [
@@ -70,7 +70,7 @@ class EarliestFirstToken(Policy):
             )
             for backlog, endpoint in zip(backlogs, endpoints, strict=True)
         ]
-        for place, tokens in outlook.cached(request, endpoints):
+        for place, tokens in forecast.cached(request, endpoints):
             costs[place] -= min(tokens, most - 1) * weight / backlogs[place].rate
         return costs
 
@@ -83,20 +83,20 @@ class EarliestFirstToken(Policy):
                 scores = [total + weight * score for total, score in zip(scores, more, strict=True)]
         return scores
 
-    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
-        self.outlook.chosen(held, endpoint, now)
+    def chosen(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
+        self.forecast.chosen(held, endpoint, now)
 
-    def served(self, held: Held, endpoint: Endpoint, now: float) -> None:
-        self.outlook.served(held, endpoint, now)
+    def served(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
+        self.forecast.served(held, endpoint, now)
 
-    def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
-        self.outlook.released(held, endpoint, now)
+    def released(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
+        self.forecast.released(held, endpoint, now)
 
     def prefix_index(self) -> IndexView | None:
-        return self.outlook.prefix_index()
+        return self.forecast.prefix_index()
 
     def left(self, endpoint: Endpoint) -> None:
-        self.outlook.left(endpoint)
+        self.forecast.left(endpoint)
 
 
 def _earliest(endpoints: Sequence[Endpoint], seconds: list[float], count: int, random: Random) -> list[Endpoint]:

@@ -44,7 +44,7 @@ class SaturationLimits(msgspec.Struct, frozen=True, kw_only=True):
 UNLIMITED = SaturationLimits(queue_depth=None, kv_usage=None)
 
 
-class QueueFull(Exception):
+class PoolQueueFull(Exception):
     """The queue is at its limit: the request cannot even wait."""
 
 
@@ -62,7 +62,7 @@ class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How often a waiting request tries again even if nothing has been released."""
 
 
-class Place(Generic[Picked]):
+class QueuePlace(Generic[Picked]):
     """One request's place in the queue. The driver sets `wake`, which is called once when the wait is over."""
 
     __slots__ = ("_queue", "deadline", "error", "outcome", "pick", "request", "since", "wake")
@@ -80,7 +80,7 @@ class Place(Generic[Picked]):
         self.wake: Callable[[], None] = _nothing
 
     def __repr__(self) -> str:
-        return f"<Place {self.outcome} since={self.since:g}>"
+        return f"<QueuePlace {self.outcome} since={self.since:g}>"
 
     @property
     def try_period(self) -> float:
@@ -101,7 +101,7 @@ class WaitingRoom(Generic[Picked]):
     def __init__(self, choose: Callable[[PickRequest, float], Picked], limits: QueueLimits) -> None:
         self.limits = limits
         self._choose = choose
-        self._places: dict[Place[Picked], None] = {}
+        self._places: dict[QueuePlace[Picked], None] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -113,11 +113,11 @@ class WaitingRoom(Generic[Picked]):
         """Seconds that the first has waited; 0 while nobody waits."""
         return now - next(iter(self._places)).since if self._places else 0.0
 
-    def enter(self, request: PickRequest, now: float) -> Place[Picked]:
-        """The last place. Raises QueueFull."""
+    def enter(self, request: PickRequest, now: float) -> QueuePlace[Picked]:
+        """The last place. Raises PoolQueueFull."""
         if len(self._places) >= self.limits.max_size:
-            raise QueueFull
-        place = Place(self, request, now)
+            raise PoolQueueFull
+        place = QueuePlace(self, request, now)
         self._places[place] = None
         return place
 
@@ -138,12 +138,12 @@ class WaitingRoom(Generic[Picked]):
             else:
                 self._end(place, "admitted")
 
-    def remove(self, place: Place[Picked]) -> None:
+    def remove(self, place: QueuePlace[Picked]) -> None:
         if place.outcome == "waiting":
             del self._places[place]
             place.outcome = "left"
 
-    def _end(self, place: Place[Picked], outcome: Outcome) -> None:
+    def _end(self, place: QueuePlace[Picked], outcome: Outcome) -> None:
         del self._places[place]
         place.outcome = outcome
         place.wake()

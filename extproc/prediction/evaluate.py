@@ -13,8 +13,8 @@ from random import Random
 import msgspec
 
 from extproc.prediction.error import kendall_tau
-from extproc.prediction.features import Ask, Features, features
-from extproc.prediction.predictor import HIGH, Prediction, Predictor
+from extproc.prediction.features import Features, PredictionInput, features
+from extproc.prediction.predictor import HIGH, LengthPrediction, LengthPredictor
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -38,7 +38,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
 
     def features(self) -> Features:
         return features(
-            Ask(
+            PredictionInput(
                 model=self.model,
                 tenant=self.tenant,
                 route=self.route,
@@ -62,41 +62,41 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     """Share of answers not longer than the high prediction; `HIGH` is right."""
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Baseline(msgspec.Struct, frozen=True):
     """`learn(features, tokens)`, and `predict(features)`."""
 
     learn: Callable[[Features, int], None]
-    predict: Callable[[Features], Prediction]
+    predict: Callable[[Features], LengthPrediction]
 
 
-def ours() -> Rule:
-    predictor = Predictor()
-    return Rule(lambda what, tokens: predictor.learn(what, tokens, 0.0), predictor.predict)
+def ours() -> Baseline:
+    predictor = LengthPredictor()
+    return Baseline(lambda what, tokens: predictor.learn(what, tokens, 0.0), predictor.predict)
 
 
-def constant() -> Rule:
+def constant() -> Baseline:
     """Everybody's median."""
     known: list[int] = []
-    return Rule(lambda _, tokens: known.append(tokens), lambda _: _middle(known))
+    return Baseline(lambda _, tokens: known.append(tokens), lambda _: _middle(known))
 
 
-def by_model() -> Rule:
+def by_model() -> Baseline:
     """The model's median."""
     known: dict[str, list[int]] = {}
-    return Rule(
+    return Baseline(
         lambda what, tokens: known.setdefault(what.model, []).append(tokens),
         lambda what: _middle(known.get(what.model, [])),
     )
 
 
-def histogram(sizes: dict[Features, int]) -> Rule:
+def histogram(sizes: dict[Features, int]) -> Baseline:
     """The median of answers to prompts of about that size: log2 of the input by log2 of the output."""
     known: dict[int, list[int]] = {}
 
     def cell(what: Features) -> list[int]:
         return known.setdefault(sizes[what].bit_length(), [])
 
-    return Rule(lambda what, tokens: cell(what).append(tokens), lambda what: _middle(cell(what)))
+    return Baseline(lambda what, tokens: cell(what).append(tokens), lambda what: _middle(cell(what)))
 
 
 def evaluate(
@@ -128,7 +128,7 @@ def evaluate(
 
 def _learn_and_judge(
     name: str,
-    rule: Rule,
+    rule: Baseline,
     train: Sequence[tuple[Features, int]],
     test: Sequence[tuple[Features, int]],
     seen: Sequence[int],
@@ -144,7 +144,7 @@ def _learn_and_judge(
     return scores
 
 
-def _judge(rule: str, seen: int, predicted: Sequence[Prediction], real: Sequence[int]) -> Score:
+def _judge(rule: str, seen: int, predicted: Sequence[LengthPrediction], real: Sequence[int]) -> Score:
     pairs = list(zip(predicted, real, strict=True))
     return Score(
         rule=rule,
@@ -166,9 +166,9 @@ def _mean(scores: Sequence[Score]) -> Score:
     )
 
 
-def _middle(known: Sequence[int]) -> Prediction:
+def _middle(known: Sequence[int]) -> LengthPrediction:
     if not known:
-        return Prediction(300.0, 750.0)
+        return LengthPrediction(300.0, 750.0)
     ordered = sorted(known)
     high = bisect_right(range(len(ordered)), HIGH * (len(ordered) - 1)) - 1
-    return Prediction(float(ordered[len(ordered) // 2]), float(ordered[high]))
+    return LengthPrediction(float(ordered[len(ordered) // 2]), float(ordered[high]))

@@ -69,7 +69,7 @@ _COPYING = frozenset(
 )
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
+class PredictionInput(msgspec.Struct, frozen=True, kw_only=True):
     """A request, as far as it matters to the length of its answer."""
 
     model: str = ""
@@ -104,7 +104,7 @@ class Features(msgspec.Struct, frozen=True, gc=False):
     model: str
 
 
-def features(ask: Ask) -> Features:
+def features(ask: PredictionInput) -> Features:
     """Never fails: any text has features."""
     text = _ends(ask.text)
     words = _WORD.findall(text)
@@ -159,7 +159,7 @@ def _asked(text: str) -> int:
     return min(int(most), 8000)
 
 
-def _marks(ask: Ask, text: str, words: list[str], asked: int, copying: bool) -> tuple[int, ...]:
+def _marks(ask: PredictionInput, text: str, words: list[str], asked: int, copying: bool) -> tuple[int, ...]:
     own = _bucket(len(ask.text))
     half = own // 2
     start = text[:200]

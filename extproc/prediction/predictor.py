@@ -24,7 +24,7 @@ from extproc.prediction.error import Errors
 from extproc.prediction.features import SLOTS, USUAL, Features
 
 HIGH = 0.9
-"""Share of answers that should not be longer than `Prediction.high`."""
+"""Share of answers that should not be longer than `LengthPrediction.high`."""
 LONGEST = 131_072
 _NOISE = 1.0
 """Variance of the logarithm of a length, given everything. Above what answers show, so that single ones weigh less."""
@@ -45,7 +45,7 @@ _VERSION = 1
 _MOST_BYTES = 4 << 20
 
 
-class Prediction(msgspec.Struct, frozen=True, gc=False):
+class LengthPrediction(msgspec.Struct, frozen=True, gc=False):
     """Tokens of an answer."""
 
     median: float
@@ -71,7 +71,7 @@ class _Saved(msgspec.Struct, forbid_unknown_fields=True):
     learned: int
 
 
-class Predictor:
+class LengthPredictor:
     """Plain Python lists: about 10 us a prediction and 45 us an answer at some 100 features, nothing to import."""
 
     __slots__ = (
@@ -102,15 +102,15 @@ class Predictor:
         """Answers that moved it, in all."""
 
     def __repr__(self) -> str:
-        return f"<Predictor learned={self.learned} {self.errors}>"
+        return f"<LengthPredictor learned={self.learned} {self.errors}>"
 
-    def predict(self, features: Features) -> Prediction:
+    def predict(self, features: Features) -> LengthPrediction:
         """At least 1, at most what the client allows."""
         mean = self._mean(features)
         high = mean + self._spreads.get(features.model, self._spread)
         most = float(min(features.cap, LONGEST) if features.cap else LONGEST)
         ceiling = math.log(most + 1)
-        return Prediction(
+        return LengthPrediction(
             max(1.0, math.exp(mean) - 1 if mean < ceiling else most),
             max(1.0, math.exp(high) - 1 if high < ceiling else most),
         )
@@ -146,7 +146,7 @@ class Predictor:
         return zlib.compress(msgspec.msgpack.encode(saved), 1)
 
     @classmethod
-    def load(cls, data: bytes) -> Predictor:
+    def load(cls, data: bytes) -> LengthPredictor:
         """From what `save` gave. Raises Corrupt: the caller warns, and starts with a new one."""
         saved = _decode(data)
         weights, variances = _numbers("f", saved.weights), _numbers("f", saved.variances)

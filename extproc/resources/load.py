@@ -21,7 +21,7 @@ from extproc.resources.kinds.traffic import TRAFFIC_KINDS, TrafficPolicy
 from extproc.resources.problems import ConfigurationError, Problem, in_order, nearest
 from extproc.resources.shape import differences, snake_names
 from extproc.resources.snapshot import Resource, Snapshot, default_gateway
-from extproc.resources.source import Document, Node
+from extproc.resources.source import ManifestDocument, Node
 
 KINDS: dict[str, type[Resource]] = {
     "Gateway": Gateway,
@@ -111,7 +111,7 @@ def _manifests(places: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
     return list(dict.fromkeys(files)), problems
 
 
-def _kind(document: Document) -> type[Resource] | None:
+def _kind(document: ManifestDocument) -> type[Resource] | None:
     """The struct of a document; None for plain Kubernetes objects, which are not read."""
     if document.root.get("apiVersion") == _KUBERNETES_CORE:
         return None
@@ -119,7 +119,7 @@ def _kind(document: Document) -> type[Resource] | None:
     return KINDS.get(kind) if isinstance(kind, str) else None
 
 
-def _wrong(document: Document) -> Iterator[Problem]:
+def _wrong(document: ManifestDocument) -> Iterator[Problem]:
     """What is wrong with one document alone."""
     if not isinstance(document.root.value, dict):
         yield document.problem((), "expected a mapping with `apiVersion`, `kind`, `metadata` and `spec`")
@@ -138,12 +138,12 @@ def _wrong(document: Document) -> Iterator[Problem]:
     yield from differences(document, KINDS[kind])
 
 
-def _compatible(document: Document) -> Document:
+def _compatible(document: ManifestDocument) -> ManifestDocument:
     """The document with the field names of the printed manifests in the words used here."""
     kind = document.root.get("kind")
     if kind == "LLMSecurityPolicy":
-        return Document(document.file, _renamed(document.root, COMPATIBLE_NAMES))
-    return Document(document.file, _renamed(document.root, _SNAKE)) if kind in TRAFFIC_KINDS else document
+        return ManifestDocument(document.file, _renamed(document.root, COMPATIBLE_NAMES))
+    return ManifestDocument(document.file, _renamed(document.root, _SNAKE)) if kind in TRAFFIC_KINDS else document
 
 
 def _renamed(node: Node, known: Mapping[str, str]) -> Node:
@@ -160,17 +160,17 @@ def _renamed(node: Node, known: Mapping[str, str]) -> Node:
     )
 
 
-def _convert(document: Document, kind: type[Resource]) -> Resource:
+def _convert(document: ManifestDocument, kind: type[Resource]) -> Resource:
     """The resource of a document without differences to its shape."""
     return msgspec.convert(document.root.plain(), kind, dec_hook=decode_hook)
 
 
-def _anchored(document: Document, root: Path) -> Document:
+def _anchored(document: ManifestDocument, root: Path) -> ManifestDocument:
     """The document with file names relative to `root`, whichever directory it comes from."""
     here = document.file.parent
     if here == root:
         return document
-    return Document(document.file, _anchor(document.root, here.absolute(), ""))
+    return ManifestDocument(document.file, _anchor(document.root, here.absolute(), ""))
 
 
 def _anchor(node: Node, here: Path, name: str) -> Node:

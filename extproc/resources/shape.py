@@ -11,7 +11,7 @@ from msgspec import inspect
 
 from extproc.resources.base import Duration, Size, decode_hook
 from extproc.resources.problems import Problem, Step, nearest
-from extproc.resources.source import Document
+from extproc.resources.source import ManifestDocument
 
 _INT64 = 2**63
 
@@ -38,7 +38,7 @@ _FOUND: dict[type, str] = {
 Path = tuple[Step, ...]
 
 
-def differences(document: Document, kind: type[msgspec.Struct]) -> Iterator[Problem]:
+def differences(document: ManifestDocument, kind: type[msgspec.Struct]) -> Iterator[Problem]:
     """Every place where the document is not what `kind` allows."""
     yield from _Walk(document).value(document.root.plain(), struct_type(kind), ())
 
@@ -92,7 +92,7 @@ def snake_names(kind: type) -> Iterator[tuple[str, str]]:
 class _Walk:
     """Compares values with types, keeping the path."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: ManifestDocument) -> None:
         self._document = document
         self._readers: dict[type[inspect.Type], Callable[[Any, Any, Path], Iterator[Problem]]] = {
             inspect.StructType: self._struct,

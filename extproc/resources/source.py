@@ -74,7 +74,7 @@ class Node(msgspec.Struct, frozen=True):
         return node.plain()
 
 
-class Document(msgspec.Struct, frozen=True):
+class ManifestDocument(msgspec.Struct, frozen=True):
     """One YAML document of a manifest file."""
 
     file: Path
@@ -103,33 +103,35 @@ class Document(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self.problem(path, message, hint), severity="warning")
 
 
-class Source(msgspec.Struct, frozen=True):
+class ManifestSource(msgspec.Struct, frozen=True):
     """What a manifest file holds."""
 
-    documents: list[Document]
+    documents: list[ManifestDocument]
     problems: list[Problem]
 
 
-def read(file: Path) -> Source:
+def read(file: Path) -> ManifestSource:
     """Reads a file. What cannot be read is a problem, never an exception."""
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        return Source([], [Problem(file=file, message=f"cannot be read: {error.strerror}")])
+        return ManifestSource([], [Problem(file=file, message=f"cannot be read: {error.strerror}")])
     if len(raw) > MAX_BYTES:
-        return Source([], [Problem(file=file, message=f"larger than {MAX_BYTES} bytes")])
+        return ManifestSource([], [Problem(file=file, message=f"larger than {MAX_BYTES} bytes")])
     try:
         return parse(raw.decode("utf-8-sig"), file)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        return Source([], [Problem(file=file, line=line, message="not valid UTF-8", hint="save the file as UTF-8")])
+        return ManifestSource(
+            [], [Problem(file=file, line=line, message="not valid UTF-8", hint="save the file as UTF-8")]
+        )
 
 
-def parse(text: str, file: Path) -> Source:
+def parse(text: str, file: Path) -> ManifestSource:
     """Splits the text into documents. A syntax error ends the file; what stands before it is still returned."""
     composer = _Composer(text, file)
-    documents: list[Document] = []
+    documents: list[ManifestDocument] = []
     try:
         documents.extend(composer.documents())
     except _LimitError as error:
@@ -142,7 +144,7 @@ def parse(text: str, file: Path) -> Source:
         said = ", ".join(part for part in (error.context, error.problem) if part)
         line = mark.line + 1 if mark else 0
         composer.problems.append(Problem(file=file, line=line, message=f"not valid YAML: {said}"))
-    return Source(documents, composer.problems)
+    return ManifestSource(documents, composer.problems)
 
 
 class _LimitError(Exception):
@@ -163,14 +165,14 @@ class _Composer:
         self._anchors: dict[str, Node] = {}
         self.problems: list[Problem] = []
 
-    def documents(self) -> Iterator[Document]:
+    def documents(self) -> Iterator[ManifestDocument]:
         """Every document that is not empty. Raises yaml.YAMLError and _LimitError."""
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
                 self._anchors = {}
                 root = self._node(next(self._events), 0)
                 if root.value is not None:
-                    yield Document(self._file, root)
+                    yield ManifestDocument(self._file, root)
 
     def _node(self, event: Any, depth: int) -> Node:
         line: int = event.start_mark.line + 1

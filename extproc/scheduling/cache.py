@@ -18,7 +18,7 @@ from extproc.scheduling.policy import Caching
 from extproc.scheduling.state.claims import CacheBounds, Lookup
 
 if TYPE_CHECKING:
-    from extproc.scheduling.ticket import Ticket, Waiting
+    from extproc.scheduling.ticket import FlowPlace, Ticket
 
 IGNORED = frozenset(
     {"stream", "stream_options", "user", "safety_identifier", "prompt_cache_key", "metadata", "store", "service_tier"}
@@ -99,7 +99,7 @@ def _plain_block(block: Any, safe_tools: tuple[str, ...]) -> bool:
     return block.get("type") != "tool_use" or block.get("name") in safe_tools
 
 
-class Cache:
+class AnswerCache:
     """One CachingPolicy: scope, bounds, and the identical requests in flight here."""
 
     def __init__(self, policy: Caching) -> None:
@@ -110,7 +110,7 @@ class Cache:
         self.flights: dict[str, Flight] = {}
 
     def __repr__(self) -> str:
-        return f"<Cache {self.policy.name} {len(self.flights)} in flight {self.tally!r}>"
+        return f"<AnswerCache {self.policy.name} {len(self.flights)} in flight {self.tally!r}>"
 
     def lookup(self, job: Job) -> Lookup:
         """Where the job's answer would be. Scope values are part of the key, so tenants never share by accident."""
@@ -125,7 +125,7 @@ class Flight:
 
     def __init__(self, leader: Ticket) -> None:
         self.leader = leader
-        self.followers: dict[Waiting, None] = {}
+        self.followers: dict[FlowPlace, None] = {}
 
     def __repr__(self) -> str:
         return f"<Flight with {len(self.followers)} followers>"

@@ -19,10 +19,10 @@ from extproc.scheduling.policy import (
     Criterion,
     LoadRamping,
     Policies,
-    Policy,
     QuotaScheduling,
     RateLimiting,
     Scheduler,
+    TrafficPolicy,
 )
 
 
@@ -47,7 +47,7 @@ def problems(policies: Policies, known_labels: frozenset[str] | None = None) -> 
     return found
 
 
-def _of(policy: Policy, known: frozenset[str] | None) -> Iterator[tuple[str, str]]:
+def _of(policy: TrafficPolicy, known: frozenset[str] | None) -> Iterator[tuple[str, str]]:
     yield from _conditions("match", policy.match, known)
     if isinstance(policy, RateLimiting):
         yield from _above_zero(policy, "bucket_capacity", "interval", "max_keys")
@@ -129,7 +129,7 @@ def _scheduler(scheduler: Scheduler, known: frozenset[str] | None) -> Iterator[t
             yield f"{where}.queue_timeout", "must not be negative, and not endless"
 
 
-def _above_zero(policy: Policy, *fields: str) -> Iterator[tuple[str, str]]:
+def _above_zero(policy: TrafficPolicy, *fields: str) -> Iterator[tuple[str, str]]:
     for field in fields:
         if not 0 < getattr(policy, field) < math.inf:
             yield field, "must be above zero"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from heapq import heapify, heappop, heappush
 
-from extproc.scheduling.cache import Cache, Flight, keepable
+from extproc.scheduling.cache import AnswerCache, Flight, keepable
 from extproc.scheduling.lines import Lines
 from extproc.scheduling.state.claims import CacheEntry, Store
-from extproc.scheduling.ticket import End, Hit, Ticket, Waiting
+from extproc.scheduling.ticket import End, FlowPlace, Hit, Ticket
 
 _SPARE = 64
 
@@ -19,7 +19,7 @@ class Flights:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         lines.dropped = self.abandoned
-        self._deadlines: list[tuple[float, int, Waiting]] = []
+        self._deadlines: list[tuple[float, int, FlowPlace]] = []
         self._number = 0
         self._joined = 0
 
@@ -36,7 +36,7 @@ class Flights:
             return False
         return len(flight.followers) < cache.policy.max_joined
 
-    def join(self, place: Waiting, now: float) -> bool:
+    def join(self, place: FlowPlace, now: float) -> bool:
         """Whether the place waits behind an identical request; if there is none any more, this one leads."""
         cache, key = _place_of(place.ticket)
         flight = cache.flights.get(key)
@@ -146,11 +146,11 @@ class Flights:
             self._part(place)
             self._lines.proceed(place, now)
 
-    def _part(self, place: Waiting) -> None:
+    def _part(self, place: FlowPlace) -> None:
         place.joined = False
         self._joined -= 1
 
 
-def _place_of(ticket: Ticket) -> tuple[Cache, str]:
+def _place_of(ticket: Ticket) -> tuple[AnswerCache, str]:
     assert ticket.cache is not None and ticket.lookup is not None  # noqa: S101 -- only such tickets come here
     return ticket.cache, ticket.lookup.key

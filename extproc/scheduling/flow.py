@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from extproc.scheduling.adaptive import AdaptiveLine
-from extproc.scheduling.cache import Cache
+from extproc.scheduling.cache import AnswerCache
 from extproc.scheduling.fair import Order
 from extproc.scheduling.flights import Flights
 from extproc.scheduling.job import Job
-from extproc.scheduling.limits import ConcurrencyGate, RateGate
+from extproc.scheduling.limits import ConcurrencyLimit, RateLimit
 from extproc.scheduling.line import Line
 from extproc.scheduling.lines import Lines
 from extproc.scheduling.outcome import Refused
@@ -29,12 +29,12 @@ from extproc.scheduling.quota import QuotaLine
 from extproc.scheduling.ramp import Ramp
 from extproc.scheduling.settle import give_back, settle_claims, settle_signals
 from extproc.scheduling.slots import SlotLine
-from extproc.scheduling.state.claims import Answer, Ask, Short, Store
+from extproc.scheduling.state.claims import Claims, Grant, Short, Store
 from extproc.scheduling.state.memory import MemoryStore
-from extproc.scheduling.ticket import Admitted, Attempt, End, Hit, Outcome, Prepared, Ticket, Waiting
+from extproc.scheduling.ticket import Admitted, Attempt, End, FlowPlace, Hit, Outcome, Prepared, Ticket
 
-Part = Ramp | RateGate | ConcurrencyGate | Cache | Line
-Kept = TypeVar("Kept", Ramp, RateGate, ConcurrencyGate, Cache, AdaptiveLine, QuotaLine, SlotLine)
+Part = Ramp | RateLimit | ConcurrencyLimit | AnswerCache | Line
+Kept = TypeVar("Kept", Ramp, RateLimit, ConcurrencyLimit, AnswerCache, AdaptiveLine, QuotaLine, SlotLine)
 
 
 class Flow:
@@ -64,16 +64,16 @@ class Flow:
             return part if isinstance(part, type(new)) and part.policy == new.policy else new
 
         self.ramps = tuple(kept(Ramp(policy, now)) for policy in policies.ramps)
-        self.rates = tuple(kept(RateGate(policy)) for policy in policies.rates)
-        self.concurrency = tuple(kept(ConcurrencyGate(policy)) for policy in policies.concurrency)
-        self.caches = tuple(kept(Cache(policy)) for policy in policies.caches)
+        self.rates = tuple(kept(RateLimit(policy)) for policy in policies.rates)
+        self.concurrency = tuple(kept(ConcurrencyLimit(policy)) for policy in policies.concurrency)
+        self.caches = tuple(kept(AnswerCache(policy)) for policy in policies.caches)
         self.adaptive = tuple(kept(AdaptiveLine(p, orders.get(p.name))) for p in policies.adaptive)
         quotas = tuple(kept(QuotaLine(p, orders.get(p.name))) for p in policies.quotas)
         slots = tuple(kept(SlotLine(p, orders.get(p.name))) for p in policies.slots)
         self.lines: tuple[Line, ...] = (*self.adaptive, *quotas, *slots)
         self.parts: tuple[Part, ...] = (*self.ramps, *self.rates, *self.concurrency, *self.caches, *self.lines)
-        gates: tuple[RateGate | ConcurrencyGate, ...] = (*self.rates, *self.concurrency)
-        self._gates = {gate.policy.name: gate for gate in gates}
+        limits: tuple[RateLimit | ConcurrencyLimit, ...] = (*self.rates, *self.concurrency)
+        self._limits = {limit.policy.name: limit for limit in limits}
         self._tokens = frozenset(p.name for p in (*policies.rates, *policies.quotas) if p.unit == "tokens")
         self._queues = Lines(self.lines, self.store, remote=remote)
         self._flights = Flights(self._queues)
@@ -109,13 +109,13 @@ class Flow:
                 ramp.tally.refused += 1
                 return ramp.refusal()
         ticket = Ticket(self, job, ramps, tuple(line for line in self.lines if line.match(labels)))
-        gates = tuple(gate.claim(job) for gate in self._gates.values() if gate.match(labels))
+        limits = tuple(limit.claim(job) for limit in self._limits.values() if limit.match(labels))
         self._look_for_cache(ticket, now)
         lookup = ticket.lookup if ticket.cache is not None and not ticket.cache.policy.dry_run else None
         groups = () if ticket.follows else tuple(self._queues.plan(ticket, now))
-        return Prepared(ticket, Ask(gates, lookup, groups))
+        return Prepared(ticket, Claims(limits, lookup, groups))
 
-    def finish(self, prepared: Prepared, answer: Answer, now: float) -> Outcome:
+    def finish(self, prepared: Prepared, answer: Grant, now: float) -> Outcome:
         """How the request goes on, given the store's answer."""
         ticket = prepared.ticket
         ticket.claims += answer.taken
@@ -125,9 +125,9 @@ class Flow:
             self._queues.touch(ticket)
             return Refused(policy="", kind="slots", reason="left", status=503)
         short = answer.short
-        if short is not None and (gate := self._gates.get(short.claim.table)) is not None:
+        if short is not None and (limit := self._limits.get(short.claim.table)) is not None:
             self.undo(ticket, now)
-            return gate.refusal(short, now)
+            return limit.refusal(short, now)
         cache = ticket.cache
         if cache is not None and not cache.policy.dry_run:
             if answer.entry is not None:
@@ -162,7 +162,7 @@ class Flow:
         """The questions to a remote store for those who are next in their lines; each is `answered`."""
         return self._queues.attempts(now)
 
-    def answered(self, attempt: Attempt, answer: Answer, now: float) -> None:
+    def answered(self, attempt: Attempt, answer: Grant, now: float) -> None:
         """Admits the head of a line or lets it wait on. More `attempts` may follow."""
         self._queues.answered(attempt, answer, now)
 
@@ -209,7 +209,7 @@ class Flow:
         ticket.cache_status = "miss"
         ticket.follows = self._flights.would_join(ticket)
 
-    def _hit(self, ticket: Ticket, answer: Answer, now: float) -> Hit:
+    def _hit(self, ticket: Ticket, answer: Grant, now: float) -> Hit:
         assert answer.entry is not None and ticket.cache is not None  # noqa: S101 -- the caller has looked
         ticket.cache.tally.hits += 1
         ticket.cache_status = "hit"
@@ -218,7 +218,7 @@ class Flow:
         return Hit(ticket, answer.entry)
 
     def _wait(self, ticket: Ticket, short: Short | None, now: float) -> Outcome:
-        place = ticket.place = Waiting(ticket, now)
+        place = ticket.place = FlowPlace(ticket, now)
         if not ticket.follows:
             self._queues.join(place, short, now)
         elif not self._flights.join(place, now):
@@ -230,18 +230,18 @@ class Flow:
         assert result is not None  # noqa: S101 -- nobody can have left yet
         return result
 
-    def _count(self, prepared: Prepared, answer: Answer) -> None:
-        """What the gates did, and every policy under dry-run."""
+    def _count(self, prepared: Prepared, answer: Grant) -> None:
+        """What the limits did, and every policy under dry-run."""
         short = answer.short
-        refused = self._gates.get(short.claim.table) if short is not None else None
+        refused = self._limits.get(short.claim.table) if short is not None else None
         if refused is not None:
             refused.tally.refused += 1
         else:
-            for claim in prepared.ask.gates:
+            for claim in prepared.ask.limits:
                 if not claim.dry:
-                    self._gates[claim.table].tally.passed += 1
+                    self._limits[claim.table].tally.passed += 1
         for claim in answer.dry_short:
-            if (gate := self._gates.get(claim.table)) is not None:
-                gate.tally.would_refuse += 1
+            if (limit := self._limits.get(claim.table)) is not None:
+                limit.tally.would_refuse += 1
             else:
                 self._queues.would_wait(claim.table)

@@ -14,7 +14,7 @@ from extproc.scheduling.state.claims import BucketClaim, Claim, Short, SlotClaim
 Config = TypeVar("Config", RateLimiting, ConcurrencyLimiting)
 
 
-class Gate(Generic[Config]):
+class Limit(Generic[Config]):
     """One policy."""
 
     kind: Kind
@@ -45,7 +45,7 @@ class Gate(Generic[Config]):
         )
 
 
-class RateGate(Gate[RateLimiting]):
+class RateLimit(Limit[RateLimiting]):
     """A token bucket per label value."""
 
     kind: Kind = "rate"
@@ -65,7 +65,7 @@ class RateGate(Gate[RateLimiting]):
         )
 
 
-class ConcurrencyGate(Gate[ConcurrencyLimiting]):
+class ConcurrencyLimit(Limit[ConcurrencyLimiting]):
     """A ledger of requests in flight per label value."""
 
     kind: Kind = "concurrency"

@@ -15,7 +15,7 @@ from extproc.scheduling.policy import AverageLatencyScheduling, ConcurrencySched
 from extproc.scheduling.state.claims import Claim, Short
 
 if TYPE_CHECKING:
-    from extproc.scheduling.ticket import Waiting
+    from extproc.scheduling.ticket import FlowPlace
 
 Scheduling = QuotaScheduling | ConcurrencyScheduling | AverageLatencyScheduling
 HIGHEST = 1000.0
@@ -44,12 +44,12 @@ class Line:
         self.match = compile_match(policy.match)
         self.tally = Tally()
         scheduler = policy.scheduler
-        self.queue: FairQueue[Waiting] = FairQueue(scheduler.max_size, scheduler.max_per_flow)
+        self.queue: FairQueue[FlowPlace] = FairQueue(scheduler.max_size, scheduler.max_per_flow)
         self.blocked_until = -math.inf
         """The head was refused and cannot be granted before, unless something is given back."""
         self.ready = (-math.inf, 0.0)
         """When the head that was refused last could be granted, and its cost."""
-        self.asking: Entry[Waiting] | None = None
+        self.asking: Entry[FlowPlace] | None = None
         """The head whose claims a remote store is deciding on."""
         self._unit: Unit = unit
         self._reserve: Reserve = reserve
@@ -84,7 +84,7 @@ class Line:
         estimated = workload.tokens is None and self._unit == "tokens"
         return Standing((workload.name, fairness), priority, cost, workload.queue_timeout, estimated)
 
-    def join(self, place: Waiting, standing: Standing, now: float) -> Entry[Waiting]:
+    def join(self, place: FlowPlace, standing: Standing, now: float) -> Entry[FlowPlace]:
         """The place's entry. Raises QueueFull."""
         key = self.order.key(place.ticket.job, now) if self.order is not None else 0.0
         return self.queue.push(place, standing.flow, standing.priority, standing.cost, now + standing.timeout, key)

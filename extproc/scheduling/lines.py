@@ -10,8 +10,8 @@ from extproc.scheduling.fair import Entry, QueueFull
 from extproc.scheduling.line import Line, Standing
 from extproc.scheduling.outcome import Reason
 from extproc.scheduling.settle import give_back
-from extproc.scheduling.state.claims import Answer, Ask, Claim, Short, Store, never
-from extproc.scheduling.ticket import Admitted, Attempt, PlaceOutcome, Ticket, Waiting
+from extproc.scheduling.state.claims import Claim, Claims, Grant, Short, Store, never
+from extproc.scheduling.ticket import Admitted, Attempt, FlowPlace, PlaceOutcome, Ticket
 
 RETRY = 1.0
 """Seconds after which the head of a line asks again whatever was said, as other replicas give back unheard."""
@@ -60,7 +60,7 @@ class Lines:
             line.tally.passed += 1
         ticket.stage += number
 
-    def join(self, place: Waiting, short: Short | None, now: float) -> None:
+    def join(self, place: FlowPlace, short: Short | None, now: float) -> None:
         """The place waits in the line that comes next, or is turned away; `short` is why it did not pass at once."""
         ticket = place.ticket
         line = ticket.lines[ticket.stage]
@@ -86,14 +86,14 @@ class Lines:
         line.tally.queued += 1
         place.deadline = place.entry.deadline
 
-    def proceed(self, place: Waiting, now: float) -> None:
+    def proceed(self, place: FlowPlace, now: float) -> None:
         """The rest of the way for a request that has waited, for another's answer or in an earlier line. With a remote
         store it always queues, so that the store is asked in order."""
         ticket = place.ticket
         groups = self.plan(ticket, now)
         short = None
         if groups and not self._remote:
-            answer = self._store.ask(Ask(lines=tuple(groups)), now)
+            answer = self._store.ask(Claims(lines=tuple(groups)), now)
             ticket.claims += answer.taken
             self.passed(ticket, answer.lines)
             self._count_dry(answer)
@@ -130,10 +130,10 @@ class Lines:
             entry = line.queue.head()
             if entry is not None:
                 line.asking = entry
-                found.append(Attempt(line, entry, Ask(lines=((line.claim(entry.item.ticket.job),),))))
+                found.append(Attempt(line, entry, Claims(lines=((line.claim(entry.item.ticket.job),),))))
         return found
 
-    def answered(self, attempt: Attempt, answer: Answer, now: float) -> None:
+    def answered(self, attempt: Attempt, answer: Grant, now: float) -> None:
         """The store's word on one head."""
         line, entry = attempt.line, attempt.entry
         line.asking = None
@@ -175,7 +175,7 @@ class Lines:
         """A line under dry-run would have held a request."""
         self._by_name[name].tally.would_wait += 1
 
-    def _count_dry(self, answer: Answer) -> None:
+    def _count_dry(self, answer: Grant) -> None:
         for claim in answer.dry_short:
             self.would_wait(claim.table)
 
@@ -189,7 +189,7 @@ class Lines:
             return
         while not self._remote and now >= line.blocked_until and (head := line.queue.head()) is not None:
             ticket = head.item.ticket
-            answer = self._store.ask(Ask(lines=((line.claim(ticket.job),),)), now)
+            answer = self._store.ask(Claims(lines=((line.claim(ticket.job),),)), now)
             ticket.claims += answer.taken
             self._decide(line, head, answer.short, now)
 
@@ -203,7 +203,7 @@ class Lines:
             entry.item.ticket.admitted_at = now
             self._decide(line, entry, None, now)
 
-    def _decide(self, line: Line, entry: Entry[Waiting], short: Short | None, now: float) -> None:
+    def _decide(self, line: Line, entry: Entry[FlowPlace], short: Short | None, now: float) -> None:
         """The head was granted, or was not."""
         place = entry.item
         if short is not None:
@@ -221,11 +221,11 @@ class Lines:
         self.proceed(place, now)
         self._again = True
 
-    def _admit(self, place: Waiting, now: float) -> None:
+    def _admit(self, place: FlowPlace, now: float) -> None:
         place.ticket.waited = now - place.since
         place.end("admitted", Admitted(place.ticket, place.ticket.cache_status))
 
-    def _turn_away(self, place: Waiting, line: Line, reason: Reason, now: float) -> None:
+    def _turn_away(self, place: FlowPlace, line: Line, reason: Reason, now: float) -> None:
         refused = line.refusal(reason, place.ticket.standings[place.ticket.stage], now)
         self._release(place.ticket, now)
         self._dropped.append(place.ticket)

@@ -14,7 +14,7 @@ Ordering = Literal["fifo", "shortest"]
 Signal = Literal["latency", "ttft", "saturation"]
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class TrafficPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What every policy has."""
 
     name: str
@@ -53,7 +53,7 @@ class Scheduler(msgspec.Struct, frozen=True, kw_only=True):
     """Within one workload and fairness key."""
 
 
-class RateLimiting(Policy, frozen=True, kw_only=True):
+class RateLimiting(TrafficPolicy, frozen=True, kw_only=True):
     limit_by_label_key: str = ""
     """A bucket per value of this label; empty: one for all. A request without the label is under the value ""."""
     unit: Unit = "requests"
@@ -67,7 +67,7 @@ class RateLimiting(Policy, frozen=True, kw_only=True):
     denied_status: int = 429
 
 
-class ConcurrencyLimiting(Policy, frozen=True, kw_only=True):
+class ConcurrencyLimiting(TrafficPolicy, frozen=True, kw_only=True):
     limit_by_label_key: str = ""
     max_concurrency: int
     max_inflight_duration: float = 600.0
@@ -82,7 +82,7 @@ class QuotaScheduling(RateLimiting, frozen=True, kw_only=True):
     scheduler: Scheduler = Scheduler()
 
 
-class ConcurrencyScheduling(Policy, frozen=True, kw_only=True):
+class ConcurrencyScheduling(TrafficPolicy, frozen=True, kw_only=True):
     max_concurrency: int
     max_inflight_duration: float = 600.0
     unit: Unit = "tokens"
@@ -91,7 +91,7 @@ class ConcurrencyScheduling(Policy, frozen=True, kw_only=True):
     denied_status: int = 503
 
 
-class AverageLatencyScheduling(Policy, frozen=True, kw_only=True):
+class AverageLatencyScheduling(TrafficPolicy, frozen=True, kw_only=True):
     """Defaults are those of section 3 of the algorithms page."""
 
     signal: Signal = "latency"
@@ -127,7 +127,7 @@ class Criterion(msgspec.Struct, frozen=True, kw_only=True):
     latency: float | None = None
 
 
-class LoadRamping(Policy, frozen=True, kw_only=True):
+class LoadRamping(TrafficPolicy, frozen=True, kw_only=True):
     steps: tuple[RampStep, ...]
     start: bool = True
     """Without criteria and without a command: go forward. False: hold at the first step until told."""
@@ -144,7 +144,7 @@ class LoadRamping(Policy, frozen=True, kw_only=True):
     denied_status: int = 403
 
 
-class Caching(Policy, frozen=True, kw_only=True):
+class Caching(TrafficPolicy, frozen=True, kw_only=True):
     ttl: float = 300.0
     max_entries: int = 10_000
     max_bytes: int = 256 << 20
@@ -170,7 +170,7 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True):
     quotas: tuple[QuotaScheduling, ...] = ()
     slots: tuple[ConcurrencyScheduling, ...] = ()
 
-    def every(self) -> tuple[Policy, ...]:
+    def every(self) -> tuple[TrafficPolicy, ...]:
         """All of them, in the fixed order of processing."""
         return (
             *self.ramps,

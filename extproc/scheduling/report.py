@@ -8,10 +8,10 @@ from typing import Literal
 import msgspec
 
 from extproc.scheduling.adaptive import AdaptiveLine
-from extproc.scheduling.cache import Cache
+from extproc.scheduling.cache import AnswerCache
 from extproc.scheduling.flow import Flow, Part
 from extproc.scheduling.job import Job
-from extproc.scheduling.limits import ConcurrencyGate, RateGate
+from extproc.scheduling.limits import ConcurrencyLimit, RateLimit
 from extproc.scheduling.line import Line
 from extproc.scheduling.outcome import Kind
 from extproc.scheduling.ramp import Ramp
@@ -97,7 +97,7 @@ def _state(part: Part, flow: Flow, now: float) -> PolicyState:
             command=part.state.command,
             direction=part.state.direction,
         )
-    if isinstance(part, Cache):
+    if isinstance(part, AnswerCache):
         joined = sum(len(flight.followers) for flight in part.flights.values())
         entries, size = flow.store.cached(name)
         return PolicyState(
@@ -129,12 +129,12 @@ def _explain(part: Part, flow: Flow, job: Job, now: float) -> Explanation:
     if isinstance(part, Ramp):
         kind: Kind = "ramp"
     else:
-        kind = "cache" if isinstance(part, Cache) else part.kind
+        kind = "cache" if isinstance(part, AnswerCache) else part.kind
     if not part.match(job.labels):
         return Explanation(policy=part.policy.name, kind=kind, says="not matched", dry_run=part.policy.dry_run)
     if isinstance(part, Ramp):
         return _explain_ramp(part, job, now)
-    if isinstance(part, Cache):
+    if isinstance(part, AnswerCache):
         return _explain_cache(part, flow, job, now)
     return _explain_line(part, flow, job, now) if isinstance(part, Line) else _explain_gate(part, flow, job, now)
 
@@ -145,7 +145,7 @@ def _explain_ramp(part: Ramp, job: Job, now: float) -> Explanation:
     return Explanation(policy=part.policy.name, kind="ramp", says=says, dry_run=part.policy.dry_run, detail=detail)
 
 
-def _explain_gate(part: RateGate | ConcurrencyGate, flow: Flow, job: Job, now: float) -> Explanation:
+def _explain_gate(part: RateLimit | ConcurrencyLimit, flow: Flow, job: Job, now: float) -> Explanation:
     claim = part.claim(job)
     short = flow.store.peek(claim, now)
     refused = part.refusal(short, now) if short is not None else None
@@ -155,12 +155,12 @@ def _explain_gate(part: RateGate | ConcurrencyGate, flow: Flow, job: Job, now: f
         says="pass" if refused is None else "refuse",
         dry_run=part.policy.dry_run,
         seconds=refused.retry_after if refused is not None else None,
-        cost=job.cost(part.policy.unit, part.policy.reserve) if isinstance(part, RateGate) else 1,
+        cost=job.cost(part.policy.unit, part.policy.reserve) if isinstance(part, RateLimit) else 1,
         detail=refused.reason if refused is not None else "",
     )
 
 
-def _explain_cache(part: Cache, flow: Flow, job: Job, now: float) -> Explanation:
+def _explain_cache(part: AnswerCache, flow: Flow, job: Job, now: float) -> Explanation:
     says: Says = "bypass"
     if job.cache_key:
         lookup = part.lookup(job)

@@ -8,13 +8,13 @@ from typing import Literal, Protocol
 import msgspec
 
 from extproc.scheduling.adaptive import AdaptiveLine
-from extproc.scheduling.cache import Cache
+from extproc.scheduling.cache import AnswerCache
 from extproc.scheduling.fair import Entry
 from extproc.scheduling.job import Job, Spent
 from extproc.scheduling.line import Line, Standing
 from extproc.scheduling.outcome import Refused
 from extproc.scheduling.ramp import Ramp
-from extproc.scheduling.state.claims import Ask, CacheEntry, Claim, Lookup
+from extproc.scheduling.state.claims import CacheEntry, Claim, Claims, Lookup
 
 CacheStatus = Literal["hit", "miss", "bypass", ""]
 """For `x-sluice-cache`; empty where no cache policy is for the request."""
@@ -91,14 +91,14 @@ class Ticket:
         """Taken from adaptive lines."""
         self.admitted_at: float | None = None
         """When the last adaptive line let it pass."""
-        self.cache: Cache | None = None
+        self.cache: AnswerCache | None = None
         self.lookup: Lookup | None = None
         self.leads = False
         """Identical requests wait for this one's answer."""
         self.follows = False
         """It found an identical request on its way when it came."""
         self.cache_status: CacheStatus = ""
-        self.place: Waiting | None = None
+        self.place: FlowPlace | None = None
         self.waited = 0.0
         """Seconds before it was admitted."""
         self.open = True
@@ -130,7 +130,7 @@ class Hit(msgspec.Struct, frozen=True):
     entry: CacheEntry
 
 
-class Waiting:
+class FlowPlace:
     """One request's place, either in a line or (`joined`) behind an identical request. The driver sets `wake`, which is
     called once when the wait is over; `result` then says how it goes on (None after `leave`)."""
 
@@ -142,12 +142,12 @@ class Waiting:
         self.deadline = now
         self.outcome: PlaceOutcome = "waiting"
         self.result: Admitted | Hit | Refused | None = None
-        self.entry: Entry[Waiting] | None = None
+        self.entry: Entry[FlowPlace] | None = None
         self.joined = False
         self.wake: Callable[[], None] = _nothing
 
     def __repr__(self) -> str:
-        return f"<Waiting {self.ticket.job.id} {self.outcome} since={self.since:g}>"
+        return f"<FlowPlace {self.ticket.job.id} {self.outcome} since={self.since:g}>"
 
     @property
     def try_period(self) -> float:
@@ -172,18 +172,18 @@ class Prepared(msgspec.Struct, frozen=True):
     """A request whose `ask` a store has to decide."""
 
     ticket: Ticket
-    ask: Ask
+    ask: Claims
 
 
 class Attempt(msgspec.Struct, frozen=True):
     """The head of a line, whose `ask` a store has to decide."""
 
     line: Line
-    entry: Entry[Waiting]
-    ask: Ask
+    entry: Entry[FlowPlace]
+    ask: Claims
 
 
-Outcome = Admitted | Refused | Waiting | Hit
+Outcome = Admitted | Refused | FlowPlace | Hit
 
 
 def _nothing() -> None:

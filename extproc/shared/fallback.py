@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from extproc.scheduling.state.bucket import SLACK
-from extproc.scheduling.state.claims import Answer, Ask, BucketClaim, Claim, Return, Short, SlotClaim
+from extproc.scheduling.state.claims import BucketClaim, Claim, Claims, Grant, Return, Short, SlotClaim
 from extproc.scheduling.state.memory import MemoryStore
 
 _ANY_NUMBER = 1 << 31
@@ -34,14 +34,14 @@ def origin(claim: Claim) -> int | None:
     return claim.epoch if isinstance(claim, LocalBucket | LocalSlot) else None
 
 
-class Held:
+class HeldClaims:
     """The slots that this replica's requests have, by their ids, wherever they were taken."""
 
     def __init__(self) -> None:
         self._slots: dict[tuple[str, str, str], tuple[SlotClaim, float]] = {}
 
     def __repr__(self) -> str:
-        return f"<Held {len(self)} slots>"
+        return f"<HeldClaims {len(self)} slots>"
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -73,12 +73,12 @@ class Local:
         self.memory = MemoryStore()
         self._claims: dict[str, BucketClaim] = {}
         for claim in held:
-            self.memory.ask(Ask(gates=(msgspec.structs.replace(claim, limit=_ANY_NUMBER, dry=False),)), now)
+            self.memory.ask(Claims(limits=(msgspec.structs.replace(claim, limit=_ANY_NUMBER, dry=False),)), now)
 
     def __repr__(self) -> str:
         return f"<Local share 1/{self.replicas} {self.memory!r}>"
 
-    def ask(self, ask: Ask, now: float) -> Answer:
+    def ask(self, ask: Claims, now: float) -> Grant:
         """As if the shares were the limits; the answer speaks of the claims as they were asked."""
         whole: dict[int, Claim] = {}
 
@@ -87,13 +87,13 @@ class Local:
             whole.update({id(share): claim for share, claim in zip(shares, group, strict=True)})
             return shares
 
-        mine = Ask(scaled(ask.gates), ask.lookup, tuple(scaled(group) for group in ask.lines))
+        mine = Claims(scaled(ask.limits), ask.lookup, tuple(scaled(group) for group in ask.lines))
         found = self.memory.ask(mine, now)
-        shares = iter([*mine.gates, *(claim for group in mine.lines for claim in group)])
+        shares = iter([*mine.limits, *(claim for group in mine.lines for claim in group)])
         taken = tuple(self._taken(share, whole, shares, now) for share in found.taken)
         short = Short(whole[id(found.short.claim)], found.short.at) if found.short is not None else None
         dry = tuple(whole[id(claim)] for claim in found.dry_short)
-        return Answer(taken, short, found.entry, found.lines, dry)
+        return Grant(taken, short, found.entry, found.lines, dry)
 
     def settle(self, claim: Claim, amount: float, now: float) -> None:
         """Of a claim that was taken here, in this epoch."""

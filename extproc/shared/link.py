@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from extproc.shared.channel import Channel, Lost
-from extproc.shared.options import Options
+from extproc.shared.options import RedisOptions
 
 _TROUBLES = (Lost, RedisError, OSError, TimeoutError, msgspec.MsgspecError)
 
@@ -40,7 +40,7 @@ class Side(Protocol):
 
 
 class Link:
-    def __init__(self, url: str, password: Callable[[], str | None] | None, options: Options, side: Side) -> None:
+    def __init__(self, url: str, password: Callable[[], str | None] | None, options: RedisOptions, side: Side) -> None:
         """Raises ValueError for a bad URL."""
         self._arguments: dict[str, Any] = {**parse_url(url)}
         self._password = password

@@ -12,12 +12,12 @@ from extproc.scheduling.labels import clip
 from extproc.scheduling.ramp import Command, RampState
 from extproc.scheduling.state.bounded import OVERFLOW
 from extproc.scheduling.state.claims import (
-    Answer,
-    Ask,
     BucketClaim,
     CacheBounds,
     CacheEntry,
     Claim,
+    Claims,
+    Grant,
     Level,
     Lookup,
     Short,
@@ -26,7 +26,7 @@ from extproc.scheduling.state.claims import (
 _encode = msgspec.msgpack.encode
 
 
-class _Answer(msgspec.Struct, array_like=True, frozen=True):
+class _WireGrant(msgspec.Struct, array_like=True, frozen=True):
     taken: list[int]
     dry: list[int]
     short: int
@@ -70,7 +70,7 @@ class Picture(msgspec.Struct, frozen=True):
     entries: dict[Lookup, CacheEntry | None] = {}
 
 
-_answer = msgspec.msgpack.Decoder(_Answer).decode
+_answer = msgspec.msgpack.Decoder(_WireGrant).decode
 _beat = msgspec.msgpack.Decoder(Beat).decode
 _view = msgspec.msgpack.Decoder(_View).decode
 
@@ -101,19 +101,19 @@ def _sayable(value: Any) -> Any:
     return value
 
 
-def pack_ask(ask: Ask, now: float | None) -> bytes:
+def pack_ask(ask: Claims, now: float | None) -> bytes:
     lookup = (ask.lookup.table, ask.lookup.key) if ask.lookup is not None else False
     lines = [[packed(claim) for claim in group] for group in ask.lines]
-    return pack((_given(now), [packed(claim) for claim in ask.gates], lookup, lines))
+    return pack((_given(now), [packed(claim) for claim in ask.limits], lookup, lines))
 
 
-def read_answer(reply: Any, ask: Ask, now: float) -> Answer:
+def read_answer(reply: Any, ask: Claims, now: float) -> Grant:
     """Times in the answer are on the asker's clock."""
     data, body = (reply[0], reply[1]) if isinstance(reply, list) else (reply, b"")
     found = _answer(data)
-    claims = [*ask.gates, *(claim for group in ask.lines for claim in group)]
+    claims = [*ask.limits, *(claim for group in ask.lines for claim in group)]
     short = Short(claims[found.short - 1], _at(found.wait, now)) if found.short else None
-    return Answer(
+    return Grant(
         tuple(claims[n - 1] if n > 0 else moved(claims[-n - 1]) for n in found.taken),
         short,
         None if isinstance(found.entry, bool) else _entry(found.entry, body, now),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class RedisOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds."""
 
     prefix: str = "sluice"

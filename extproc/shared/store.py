@@ -28,15 +28,15 @@ from redis.exceptions import RedisError
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.ramp import Ramp
-from extproc.scheduling.state.claims import Answer, Ask, CacheBounds, CacheEntry, Lookup, Return, SlotClaim
+from extproc.scheduling.state.claims import CacheBounds, CacheEntry, Claims, Grant, Lookup, Return, SlotClaim
 from extproc.shared import messages
-from extproc.shared.asked import Asked, slots_of, undone
 from extproc.shared.channel import Channel, Lost
-from extproc.shared.fallback import Held, Local, origin
+from extproc.shared.fallback import HeldClaims, Local, origin
 from extproc.shared.link import Link
-from extproc.shared.near import Near
-from extproc.shared.options import Counters, Options
+from extproc.shared.local_view import LocalView
+from extproc.shared.options import Counters, RedisOptions
 from extproc.shared.outbox import Outbox
+from extproc.shared.pending import PendingRequest, slots_of, undone
 from extproc.shared.scripts import ASK, BEAT, KEEP, LEAVE, VIEW
 from extproc.shared.view import subjects
 
@@ -54,7 +54,7 @@ class RedisStore:
         url: str,
         *,
         clock: Callable[[], float],
-        options: Options | None = None,
+        options: RedisOptions | None = None,
         password: Callable[[], str | None] | None = None,
         name: str = "",
     ) -> None:
@@ -62,19 +62,19 @@ class RedisStore:
         every connection, wins over the URL's. `clock` must be the one that every `now` is from. `name` is of this
         replica and new in every process, as batches are numbered under it. Raises ValueError for a bad URL.
         """
-        self.options = options or Options()
+        self.options = options or RedisOptions()
         self.counters = Counters()
         self.replicas = self.options.replicas
         self.ramps: Callable[[], Sequence[Ramp]] = tuple
         """Those to share at every heartbeat."""
         self.name = name or uuid.uuid4().hex
-        self.near = Near(self.settle, self.keep)
+        self.near = LocalView(self.settle, self.keep)
         self._clock = clock
-        self._held = Held()
+        self._held = HeldClaims()
         self._outbox = Outbox(self.name, self.options.prefix, most=self.options.most_undelivered, failed=self._on_error)
         self._epoch = 0
         self._local: Local | None = None
-        self._asked: set[Asked] = set()
+        self._asked: set[PendingRequest] = set()
         self._changed = asyncio.Event()
         self._flushing = False
         self._told = False
@@ -122,15 +122,15 @@ class RedisStore:
             self._changed.clear()
             await self._changed.wait()
 
-    async def ask(self, ask: Ask, now: float) -> Answer:
+    async def ask(self, ask: Claims, now: float) -> Grant:
         """The answer, from Redis or from here; no error of Redis is raised. Cancelled, it gives back what was taken."""
         channel = self._link.channel
-        if not ask.gates and ask.lookup is None and not any(ask.lines):
-            return Answer(lines=len(ask.lines))
+        if not ask.limits and ask.lookup is None and not any(ask.lines):
+            return Grant(lines=len(ask.lines))
         if self._local is not None or channel is None:
             return self._ask_here(ask, now)
         self._outbox.flush(channel)
-        item = Asked(ask, now, asyncio.get_running_loop().create_future())
+        item = PendingRequest(ask, now, asyncio.get_running_loop().create_future())
         self._asked.add(item)
         payload = messages.pack_ask(ask, now if self.options.own_time else None)
         channel.run(ASK, self.options.prefix, payload, lambda reply: self._on_answer(item, reply))
@@ -249,13 +249,13 @@ class RedisStore:
                 item.future.set_result(self._ask_here(item.ask, item.now))
         return local
 
-    def _ask_here(self, ask: Ask, now: float) -> Answer:
+    def _ask_here(self, ask: Claims, now: float) -> Grant:
         self.counters.local += 1
         answer = (self._local or self._go_local()).ask(ask, now)
         self._held.add(answer.taken, now)
         return answer
 
-    def _on_answer(self, item: Asked, reply: Any) -> None:
+    def _on_answer(self, item: PendingRequest, reply: Any) -> None:
         self._asked.discard(item)
         try:
             if isinstance(reply, Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from extproc.scheduling.adaptive import AdaptiveLine
-from extproc.scheduling.cache import Cache
+from extproc.scheduling.cache import AnswerCache
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.policy import ConcurrencyLimiting, ConcurrencyScheduling
@@ -24,7 +24,7 @@ def subjects(flow: Flow, job: Job | None) -> tuple[list[tuple[str, int]], list[C
         tables.append((policy.name, slots))
         if job is None or not part.match(job.labels):
             continue
-        if isinstance(part, Cache):
+        if isinstance(part, AnswerCache):
             lookups += [part.lookup(job)] if job.cache_key else []
         else:
             claims.append(part.claim(job))

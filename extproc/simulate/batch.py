@@ -7,11 +7,11 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from extproc.simulate.blocks import BlockCache, Lease
-from extproc.simulate.profile import EngineProfile, Request
+from extproc.simulate.blocks import BlockCache, BlockLease
+from extproc.simulate.profile import EngineProfile, SimulatedRequest
 
 
-class Phase(enum.Enum):
+class JobPhase(enum.Enum):
     """Where a sequence is; a preempted one is WAITING again."""
 
     WAITING = "waiting"
@@ -24,9 +24,9 @@ class Phase(enum.Enum):
 class Sequence:
     """A request in the engine. Times are None until they happen; `cached`: prompt tokens found at first admission."""
 
-    request: Request
+    request: SimulatedRequest
     arrived: float
-    phase: Phase = Phase.WAITING
+    phase: JobPhase = JobPhase.WAITING
     computed: int = 0
     generated: int = 0
     cached: int = 0
@@ -34,7 +34,7 @@ class Sequence:
     admitted_at: float | None = None
     first_token_at: float | None = None
     finished_at: float | None = None
-    lease: Lease = field(default_factory=Lease)
+    lease: BlockLease = field(default_factory=BlockLease)
 
     @property
     def pending(self) -> int:
@@ -66,9 +66,9 @@ class Batch:
         self.prefix_hits = 0
         self._adapters: OrderedDict[str, None] = OrderedDict()
 
-    def leave(self, sequence: Sequence, phase: Phase) -> None:
+    def leave(self, sequence: Sequence, phase: JobPhase) -> None:
         """Take a sequence out, finished or aborted, and free its blocks."""
-        if sequence.phase is Phase.RUNNING:
+        if sequence.phase is JobPhase.RUNNING:
             self.running.remove(sequence)
         else:
             self.waiting.remove(sequence)
@@ -116,7 +116,7 @@ class Batch:
 
     def _preempt(self, sequence: Sequence) -> None:
         self.cache.release(sequence.lease)
-        sequence.phase = Phase.WAITING
+        sequence.phase = JobPhase.WAITING
         sequence.computed = 0
         sequence.preemptions += 1
         self.preemptions += 1
@@ -162,7 +162,7 @@ class Batch:
             sequence.cached = hit * size
             self.prefix_queries += request.prompt_tokens
             self.prefix_hits += sequence.cached
-        sequence.phase = Phase.RUNNING
+        sequence.phase = JobPhase.RUNNING
         sequence.computed = known
         self._share(sequence, known + tokens)
         return tokens

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 
-class Lease:
+class BlockLease:
     """The blocks one sequence holds: shared ones by hash, and a number of its own."""
 
     __slots__ = ("hashes", "own", "published")
@@ -28,7 +28,7 @@ class Lease:
         return len(self.hashes) + self.own
 
     def __repr__(self) -> str:
-        return f"Lease(shared={len(self.hashes)}, own={self.own})"
+        return f"BlockLease(shared={len(self.hashes)}, own={self.own})"
 
 
 class BlockCache:
@@ -63,7 +63,7 @@ class BlockCache:
                 return index
         return min(limit, len(hashes))
 
-    def admit(self, lease: Lease, shared: Sequence[int], total: int) -> bool:
+    def admit(self, lease: BlockLease, shared: Sequence[int], total: int) -> bool:
         """Give an empty lease the `shared` blocks (all present) and new ones up to `total`; all of it or nothing."""
         woken = sum(1 for block in shared if block in self._idle)
         fresh = max(0, total - len(shared))
@@ -77,7 +77,7 @@ class BlockCache:
         self._take(lease, fresh)
         return True
 
-    def grow(self, lease: Lease, total: int) -> bool:
+    def grow(self, lease: BlockLease, total: int) -> bool:
         """Give a lease own blocks until it holds `total`; false, and nothing taken, if they are not there."""
         fresh = total - lease.total
         if fresh <= 0:
@@ -87,7 +87,7 @@ class BlockCache:
         self._take(lease, fresh)
         return True
 
-    def publish(self, lease: Lease, hashes: Sequence[int], full: int) -> None:
+    def publish(self, lease: BlockLease, hashes: Sequence[int], full: int) -> None:
         """Make the first `full` prompt blocks findable. One that is known already stays the lease's own copy."""
         for block in hashes[lease.published : full]:
             if block not in self._users and block not in self._idle:
@@ -97,7 +97,7 @@ class BlockCache:
                 lease.hashes.append(block)
         lease.published = max(lease.published, min(full, len(hashes)))
 
-    def release(self, lease: Lease) -> None:
+    def release(self, lease: BlockLease) -> None:
         """Take everything back; the lease is empty afterwards."""
         for block in reversed(lease.hashes):
             users = self._users[block] - 1
@@ -110,7 +110,7 @@ class BlockCache:
         lease.hashes.clear()
         lease.own = lease.published = 0
 
-    def _take(self, lease: Lease, fresh: int) -> None:
+    def _take(self, lease: BlockLease, fresh: int) -> None:
         lease.own += fresh
         self._own += fresh
         excess = self.used + len(self._idle) - self.capacity

@@ -37,10 +37,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from extproc.simulate.batch import Batch, Phase, Sequence, adapters
-from extproc.simulate.profile import PROFILES, EngineProfile, Load, Request
+from extproc.simulate.batch import Batch, JobPhase, Sequence, adapters
+from extproc.simulate.profile import PROFILES, EngineProfile, Load, SimulatedRequest
 
-__all__ = ["PROFILES", "Engine", "EngineProfile", "Load", "Phase", "Progress", "Request", "Sequence"]
+__all__ = ["PROFILES", "Engine", "EngineProfile", "JobPhase", "Load", "Progress", "Sequence", "SimulatedRequest"]
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -90,7 +90,7 @@ class Engine:
         self._random = random.Random(profile.seed)  # noqa: S311 -- jitter of a simulation
         self._prompt_tokens = self._generation_tokens = self._finished = self._aborted = 0
 
-    def check(self, request: Request) -> None:
+    def check(self, request: SimulatedRequest) -> None:
         """Raises ValueError for a request that this engine can never serve."""
         limit, role = self.profile.max_model_len, self.profile.role
         if request.prompt_tokens < 1 or request.output_tokens < 1:
@@ -100,7 +100,7 @@ class Engine:
         if request.prefetched and role == "prefill":
             raise ValueError("a prefill engine takes no prefetched request")
 
-    def submit(self, request: Request, now: float) -> Sequence:
+    def submit(self, request: SimulatedRequest, now: float) -> Sequence:
         """Queue a request. Raises ValueError for one that fails `check` or whose id is in use."""
         self.check(request)
         if request.id in self._live:
@@ -118,7 +118,7 @@ class Engine:
         sequence = self._live.pop(request_id, None)
         if sequence is None:
             return False
-        self._batch.leave(sequence, Phase.ABORTED)
+        self._batch.leave(sequence, JobPhase.ABORTED)
         self._outbox.pop(sequence, None)
         self._aborted += 1
         self._cut(now)
@@ -128,7 +128,7 @@ class Engine:
         """All output since the last call, up to and including `now`, one entry per sequence."""
         self._settle(now)
         news = [
-            Progress(sequence, tokens, sequence.phase is Phase.FINISHED) for sequence, tokens in self._outbox.items()
+            Progress(sequence, tokens, sequence.phase is JobPhase.FINISHED) for sequence, tokens in self._outbox.items()
         ]
         self._outbox.clear()
         return news
@@ -193,7 +193,7 @@ class Engine:
         leap.done += steps
         now = leap.boundary(leap.done)
         ahead = 0 if leap.done == leap.count else 1
-        active = [(sequence, tokens) for sequence, tokens in leap.work if sequence.phase is Phase.RUNNING]
+        active = [(sequence, tokens) for sequence, tokens in leap.work if sequence.phase is JobPhase.RUNNING]
         if leap.count > 1:
             # Every step of a leap takes its blocks when it starts: those applied here, and the one in progress.
             for sequence, _ in active:
@@ -216,7 +216,7 @@ class Engine:
         if sequence.generated == sequence.request.output_tokens:
             sequence.finished_at = now
             del self._live[sequence.request.id]
-            self._batch.leave(sequence, Phase.FINISHED)
+            self._batch.leave(sequence, JobPhase.FINISHED)
             self._finished += 1
 
     def _plan(self) -> None:

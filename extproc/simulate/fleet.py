@@ -19,10 +19,10 @@ import msgspec
 from extproc.pool.policy import PickRequest, Policy
 from extproc.pool.pool import Lease, NoEndpoints, Pick, Pool
 from extproc.pool.prompt import Prompt
-from extproc.pool.waiting import Place, QueueFull
+from extproc.pool.waiting import PoolQueueFull, QueuePlace
 from extproc.simulate.batch import Sequence as Running
 from extproc.simulate.engine import Engine
-from extproc.simulate.profile import Request
+from extproc.simulate.profile import SimulatedRequest
 from extproc.simulate.scenario import FleetConfig, Outcome, address_of, read_load
 from extproc.simulate.trace import Trace, TraceRequest
 
@@ -47,10 +47,10 @@ _CRASH, _BACK, _STEP, _DELIVER, _METRICS, _READY, _RETRY = range(7)
 
 def run(trace: Trace, policy: Policy, config: FleetConfig) -> list[Outcome]:
     """The outcome of every request, in the order of arrival."""
-    return _Run(trace, policy, config).run()
+    return _FleetRun(trace, policy, config).run()
 
 
-class _Run:
+class _FleetRun:
     def __init__(self, trace: Trace, policy: Policy, config: FleetConfig) -> None:
         self._trace = trace
         self._config = config
@@ -67,7 +67,7 @@ class _Run:
         self._answered_tokens = 0
         self._next_arrival = 0
         self._now = 0.0
-        self._queued: dict[Place[Pick], tuple[int, TraceRequest, Outcome]] = {}
+        self._queued: dict[QueuePlace[Pick], tuple[int, TraceRequest, Outcome]] = {}
         self._pool = Pool(
             "simulated",
             policy,
@@ -151,7 +151,7 @@ class _Run:
         )
         try:
             answer = self._pool.admit(request, now)
-        except (NoEndpoints, QueueFull):
+        except (NoEndpoints, PoolQueueFull):
             return
         if isinstance(answer, Pick):
             self._start(number, source, outcome, answer, now)
@@ -160,14 +160,14 @@ class _Run:
             answer.wake = lambda: self._admitted(answer)
             self._push(now + answer.try_period, _RETRY, -1, answer)
 
-    def _admitted(self, place: Place[Pick]) -> None:
+    def _admitted(self, place: QueuePlace[Pick]) -> None:
         """The wait of a request in the gateway is over."""
         number, source, outcome = self._queued.pop(place)
         if place.pick is not None:
             self._start(number, source, outcome, place.pick, self._now)
 
     def _retry(self, place: object, now: float) -> None:
-        if isinstance(place, Place) and place in self._queued:
+        if isinstance(place, QueuePlace) and place in self._queued:
             place.retry(now)
             if place in self._queued:
                 self._push(now + place.try_period, _RETRY, -1, place)
@@ -195,7 +195,7 @@ class _Run:
 
     def _submit(self, job: _Job, engine: int, now: float, *, prefill: bool = False, prefetched: bool = False) -> None:
         source = job.source
-        request = Request(
+        request = SimulatedRequest(
             id=str(job.number),
             prompt_tokens=source.prompt_tokens,
             output_tokens=1 if prefill else source.output_tokens,

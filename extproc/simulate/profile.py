@@ -68,7 +68,7 @@ PROFILES = {
 """Profiles by name; `8b-h100` from the same source (5,753 us, 17.3 us, 6.0 us) and vLLM's limits for an H100."""
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One prompt to serve.
 
     `blocks` are chained hashes of the prompt's full blocks, first block first; equal hashes mean an equal prefix. Fewer

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from extproc.exchange.endings import REFUSALS, Ending, error_body
-from extproc.exchange.values import Answer, HeaderList, ResponsePlan
+from extproc.exchange.values import HeaderList, LocalReply, ResponsePlan
 from extproc.payload.chat import Operation
 from extproc.payload.document import Document
 from extproc.payload.guard.answer import DIALECTS, guard_answer
@@ -17,17 +17,17 @@ from extproc.payload.guard.fields import Dialect
 from extproc.payload.replay import to_events
 from extproc.payload.stream_edit import edit_json_answer
 from extproc.prediction.features import Features, features
-from extproc.prediction.predictor import Prediction
+from extproc.prediction.predictor import LengthPrediction
 from extproc.scheduling.cache import cache_key, forbids_storing
 from extproc.scheduling.job import Job
 from extproc.scheduling.outcome import Reason, Refused
 from extproc.scheduling.state.claims import CacheEntry
-from extproc.scheduling.ticket import Hit, Outcome, Prepared, Ticket, Waiting
-from extproc.steps.asked import asked, choices, output_limit, sent_body, sent_fields
-from extproc.steps.errand import Errand
+from extproc.scheduling.ticket import FlowPlace, Hit, Outcome, Prepared, Ticket
 from extproc.steps.labels import TENANT, Labelling, labels_of
 from extproc.steps.plan import CACHE_HEADER, response_plan
+from extproc.steps.prediction_input import asked, choices, output_limit, sent_body, sent_fields
 from extproc.steps.request import JSON_TYPE, Request
+from extproc.steps.work import Work
 
 EVENTS_TYPE = ("content-type", b"text/event-stream; charset=utf-8")
 _CACHEABLE = frozenset((Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS, Operation.EMBEDDINGS))
@@ -56,7 +56,7 @@ _TEXTS: Mapping[Reason, str] = {
 }
 
 
-class Gate(Protocol):
+class RequestFlow(Protocol):
     """Flow control of one configuration, as requests see it."""
 
     @property
@@ -69,7 +69,7 @@ class Gate(Protocol):
 
     def clock(self) -> float: ...
 
-    def predict(self, found: Features) -> Prediction: ...
+    def predict(self, found: Features) -> LengthPrediction: ...
 
     def caches(self, labels: Mapping[str, str]) -> bool:
         """Whether a cache policy is for requests with these labels."""
@@ -93,7 +93,7 @@ class Gate(Protocol):
         """A ticket was settled or undone: others may go on."""
         ...
 
-    def beside(self, work: Callable[[], Answer]) -> Awaitable[Answer]:
+    def beside(self, work: Callable[[], LocalReply]) -> Awaitable[LocalReply]:
         """Runs long work in a thread."""
         ...
 
@@ -102,7 +102,7 @@ class Gate(Protocol):
 class Admission:
     """Where one request stands with flow control. Whoever ends the exchange settles its ticket."""
 
-    gate: Gate
+    flow: RequestFlow
     job: Job
     features: Features | None
     """None: nothing is to be learned from its answer."""
@@ -116,7 +116,7 @@ class Admission:
     """Whether it had to wait."""
     storable: bool = True
     """False once the answer itself says that it is not to be kept."""
-    answer: Answer | None = None
+    answer: LocalReply | None = None
     """Made from a kept one in a thread."""
 
     @property
@@ -148,65 +148,65 @@ class Admission:
         return ticket.cache.policy.max_entry_bytes
 
 
-def admit(request: Request) -> Answer | Waiting | Errand | None:
+def admit(request: Request) -> LocalReply | FlowPlace | Work | None:
     """Fills `admission`; does nothing where there are no policies. Runs again after each wait."""
-    gate = request.gate
-    if gate is None:
+    flow = request.flow
+    if flow is None:
         return None
     state = request.admission
     if state is None:
-        state = request.admission = _enter(request, gate)
+        state = request.admission = _enter(request, flow)
     outcome = state.outcome
     if isinstance(outcome, Prepared):
-        return Errand(partial(_ask, gate, state, outcome), 0.0)
-    if isinstance(outcome, Waiting):
+        return Work(partial(_ask, flow, state, outcome), 0.0)
+    if isinstance(outcome, FlowPlace):
         state.queued = True
         if outcome.outcome == "waiting":
             return outcome
         if outcome.result is None:
             raise AssertionError("who has left does not go on")
         outcome = state.outcome = outcome.result
-    state.passed = state.passed or gate.clock()
+    state.passed = state.passed or flow.clock()
     if isinstance(outcome, Refused):
         return _refusal(outcome)
     if isinstance(outcome, Hit):
-        return _answer(request, gate, state, outcome)
+        return _answer(request, flow, state, outcome)
     return None
 
 
-async def _ask(gate: Gate, state: Admission, prepared: Prepared) -> None:
-    state.outcome = await gate.ask(prepared)
+async def _ask(flow: RequestFlow, state: Admission, prepared: Prepared) -> None:
+    state.outcome = await flow.ask(prepared)
 
 
-def _enter(request: Request, gate: Gate) -> Admission:
-    entered = gate.clock()
+def _enter(request: Request, flow: RequestFlow) -> Admission:
+    entered = flow.clock()
     fields = sent_fields(request)
     prompt_tokens, usual = request.expect(request.target_model, request.prompt_bytes)
     limit = None if fields is None else output_limit(fields)
     wanted = 1 if fields is None else choices(fields)
-    found: list[tuple[Features, Prediction]] = []
+    found: list[tuple[Features, LengthPrediction]] = []
 
     def predict(labels: Mapping[str, str]) -> float:
-        if fields is None or not gate.predicts or request.head.operation is Operation.EMBEDDINGS:
+        if fields is None or not flow.predicts or request.head.operation is Operation.EMBEDDINGS:
             return float(usual)
         seen = features(asked(request, fields, labels[TENANT], prompt_tokens, limit))
-        found.append((seen, gate.predict(seen)))
+        found.append((seen, flow.predict(seen)))
         return found[0][1].median * wanted
 
-    labels = labels_of(request, gate.labelling, predict)
+    labels = labels_of(request, flow.labelling, predict)
     if not found:
         predict(labels)
     job = Job(
-        id=gate.new_id(),
+        id=flow.new_id(),
         labels=labels,
         prompt_tokens=prompt_tokens,
         output_tokens=math.ceil(found[0][1].high) * wanted if found else usual,
         max_tokens=None if limit is None else limit * wanted,
         endpoint=f"{request.backend.target if request.backend else ''} {request.target_model}",
-        cache_key=_cache_key(request) if gate.caches(labels) else "",
+        cache_key=_cache_key(request) if flow.caches(labels) else "",
     )
-    outcome = gate.enter(job)
-    return Admission(gate, job, found[0][0] if found else None, wanted, request.head.operation, outcome, entered)
+    outcome = flow.enter(job)
+    return Admission(flow, job, found[0][0] if found else None, wanted, request.head.operation, outcome, entered)
 
 
 def _cache_key(request: Request) -> str:
@@ -221,7 +221,7 @@ def _cache_key(request: Request) -> str:
     return cache_key(sent_body(request), target=target, operation=head.operation.value)
 
 
-def _refusal(refused: Refused) -> Answer:
+def _refusal(refused: Refused) -> LocalReply:
     """With the reason as code and header, and when to come back where that is known."""
     ending = _ENDINGS[refused.reason]
     kind = _TYPES.get(refused.status, "server_error")
@@ -237,16 +237,16 @@ def _refusal(refused: Refused) -> Answer:
         headers += (("x-sluice-queue-position", b"%d" % refused.position),)
     if refused.expected_wait is not None and math.isfinite(refused.expected_wait):
         headers += (("x-sluice-expected-wait", b"%d" % math.ceil(refused.expected_wait)),)
-    return Answer(ending, refused.status, error_body(ending, text, kind=kind), headers)
+    return LocalReply(ending, refused.status, error_body(ending, text, kind=kind), headers)
 
 
-def _answer(request: Request, gate: Gate, state: Admission, hit: Hit) -> Answer | Errand:
+def _answer(request: Request, flow: RequestFlow, state: Admission, hit: Hit) -> LocalReply | Work:
     """The kept answer, in the form and under the model name that the client expects, as its own filters leave it."""
     plan = response_plan(request)
     usage = _asks_usage(request)
     stream = request.stream
 
-    def work() -> Answer:
+    def work() -> LocalReply:
         return replay(hit.entry, plan, stream=stream, usage=usage)
 
     if state.answer is not None:
@@ -255,12 +255,12 @@ def _answer(request: Request, gate: Gate, state: Admission, hit: Hit) -> Answer 
         return work()
 
     async def begin() -> None:
-        state.answer = await gate.beside(work)
+        state.answer = await flow.beside(work)
 
-    return Errand(begin, 0.0)
+    return Work(begin, 0.0)
 
 
-def replay(entry: CacheEntry, plan: ResponsePlan, *, stream: bool, usage: bool) -> Answer:
+def replay(entry: CacheEntry, plan: ResponsePlan, *, stream: bool, usage: bool) -> LocalReply:
     """`usage`: a stream ends with its usage. Raises ValueError for an entry that is no completion, where a stream is
     asked for."""
     ending, body = Ending.CACHED, edit_json_answer(entry.body, plan.model)
@@ -277,7 +277,7 @@ def replay(entry: CacheEntry, plan: ResponsePlan, *, stream: bool, usage: bool) 
             raise ValueError("the kept answer cannot be streamed")
         body, kind = events, EVENTS_TYPE
     headers = tuple(pair for pair in plan.set_headers if pair[0] not in (CACHE_HEADER, "content-type"))
-    return Answer(ending, 200, body, (kind, (CACHE_HEADER, b"hit"), *headers))
+    return LocalReply(ending, 200, body, (kind, (CACHE_HEADER, b"hit"), *headers))
 
 
 def _asks_usage(request: Request) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from detectors.findings import Finding
 from detectors.masking import Restorer
 from detectors.stream import StreamGuard
-from extproc.payload.guard.fields import Channel, OpenFilter
+from extproc.payload.guard.fields import OpenFilter, TextChannel
 from extproc.steps.guard import Guarding, Watch
 
 REFUSAL = "\n\n[This answer was ended by a security policy.]"
@@ -23,7 +23,7 @@ def answer_filter(state: Guarding) -> OpenFilter | None:
     if not looking and not vault:
         return None
 
-    def open_filter(channel: Channel, /) -> _Filter:
+    def open_filter(channel: TextChannel, /) -> _Filter:
         # what the API repeats of the client's own request was looked at with the request
         guards = [] if channel.kind == "echo" else [(watch, _guard(watch, state)) for watch in looking]
         restorer = Restorer(vault, in_json=channel.kind == "arguments") if vault else None

@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from extproc.exchange.values import Answer
+from extproc.exchange.values import LocalReply
 from extproc.prediction.features import Features
-from extproc.prediction.predictor import Prediction, Predictor
+from extproc.prediction.predictor import LengthPrediction, LengthPredictor
 from extproc.scheduling.job import Job
 from extproc.scheduling.outcome import Refused
 from extproc.scheduling.report import Explanation
 from extproc.scheduling.ticket import Outcome, Prepared
-from extproc.steps.admit import Gate, admit
+from extproc.steps.admit import RequestFlow, admit
 from extproc.steps.labels import Labelling
 from extproc.steps.live import Live
 from extproc.steps.parse import parse
@@ -28,7 +28,7 @@ _STEPS: tuple[Step, ...] = (parse, route, transform, admit)
 """Not `guard`, which takes its time and may ask others, and not `steer`, which takes an endpoint."""
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WrittenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request as somebody writes it down."""
 
     method: str = "POST"
@@ -62,27 +62,27 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class _Witness:
-    """A `Gate` at which a request shows what it is, and goes no further."""
+    """A `RequestFlow` at which a request shows what it is, and goes no further."""
 
     predicts = True
 
-    def __init__(self, gate: Gate | None, now: float) -> None:
-        self._gate = gate
+    def __init__(self, flow: RequestFlow | None, now: float) -> None:
+        self._flow = flow
         self._now = now
-        self.labelling = gate.labelling if gate is not None else Labelling()
+        self.labelling = flow.labelling if flow is not None else Labelling()
         self.job: Job | None = None
 
     def clock(self) -> float:
         return self._now
 
-    def predict(self, found: Features) -> Prediction:
-        return self._gate.predict(found) if self._gate is not None else Predictor().predict(found)
+    def predict(self, found: Features) -> LengthPrediction:
+        return self._flow.predict(found) if self._flow is not None else LengthPredictor().predict(found)
 
     def caches(self, labels: Mapping[str, str]) -> bool:
         return True
 
     def new_id(self) -> str:
-        return self._gate.new_id() if self._gate is not None else "explained"
+        return self._flow.new_id() if self._flow is not None else "explained"
 
     def enter(self, job: Job) -> Outcome:
         self.job = job
@@ -97,11 +97,11 @@ class _Witness:
     def changed(self) -> None:
         """Nothing was."""
 
-    def beside(self, work: Callable[[], Answer]) -> Awaitable[Answer]:
+    def beside(self, work: Callable[[], LocalReply]) -> Awaitable[LocalReply]:
         raise AssertionError(f"nothing is answered: {work}")
 
 
-def explained(live: Live, asked: Asked, expect: Expect, now: float) -> tuple[Explained, Job | None]:
+def explained(live: Live, asked: WrittenRequest, expect: Expect, now: float) -> tuple[Explained, Job | None]:
     """All but what the policies say, and what to ask them about; no job where the request does not get to them.
 
     Changes nothing. `expect` as in `Request`. Never raises for bad input.
@@ -109,17 +109,17 @@ def explained(live: Live, asked: Asked, expect: Expect, now: float) -> tuple[Exp
     head = _head(live, asked)
     live.identity.identify(head)
     opened = open_route(live.table, head)
-    if isinstance(opened, Answer):
+    if isinstance(opened, LocalReply):
         return Explained(refused=_reason(opened)), None
     routes, rules = opened
     own_rules = tuple(rule.copy() for rule in rules)
     request = Request(head, routes, own_rules, body_limit=live.body_limit, now=now, expect=expect)
     request.raw = _body(asked)
-    witness = request.gate = _Witness(live.gate, now)
+    witness = request.flow = _Witness(live.flow, now)
     outcome = decide(request, _STEPS)
     job = witness.job
     found = Explained(
-        refused=_reason(outcome) if isinstance(outcome, Answer) and job is None and outcome.status >= 400 else "",
+        refused=_reason(outcome) if isinstance(outcome, LocalReply) and job is None and outcome.status >= 400 else "",
         route=request.rule.name if request.rule is not None else "",
         target=request.backend.target if request.backend is not None else "",
         model=request.target_model,
@@ -130,7 +130,7 @@ def explained(live: Live, asked: Asked, expect: Expect, now: float) -> tuple[Exp
     return found, job
 
 
-def _head(live: Live, asked: Asked) -> RequestHead:
+def _head(live: Live, asked: WrittenRequest) -> RequestHead:
     headers = {name.lower(): value.encode() for name, value in asked.headers.items()}
     host = asked.host or headers.pop("host", b"").decode() or _only_host(live)
     headers |= {":method": asked.method.encode(), ":path": asked.path.encode(), ":authority": host.encode()}
@@ -142,11 +142,11 @@ def _only_host(live: Live) -> str:
     return next(iter(hosts)) if len(hosts) == 1 else ""
 
 
-def _body(asked: Asked) -> bytes:
+def _body(asked: WrittenRequest) -> bytes:
     raw = bytes(asked.body)
     return msgspec.json.decode(raw, type=str).encode() if raw[:1] == b'"' else raw
 
 
-def _reason(answer: Answer) -> str:
+def _reason(answer: LocalReply) -> str:
     error: Mapping[str, Any] = msgspec.json.decode(answer.body).get("error", {})
     return f"{answer.status} {error.get('code')}: {error.get('message')}"

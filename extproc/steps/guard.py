@@ -13,12 +13,12 @@ from detectors.judge import Opinion
 from detectors.masking import Vault, VaultFull
 from detectors.reasons import explain, is_chinese
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer
+from extproc.exchange.values import LocalReply
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
-from extproc.payload.guard.request import Kind, Passage, Path, passages, with_texts
-from extproc.steps.errand import Errand
+from extproc.payload.guard.request import Passage, PassageKind, Path, passages, with_texts
 from extproc.steps.request import Request, refuse
+from extproc.steps.work import Work
 
 COMPATIBLE_TEXT = b"request was denied by asm llm proxy"
 COMPATIBLE_JUDGE = b"external service returned deny: "
@@ -42,7 +42,7 @@ class Watch:
     examine: Examine
     longest: float
     """Seconds that looking at a request may take, the judge included."""
-    kinds: frozenset[Kind] = frozenset(Kind)
+    kinds: frozenset[PassageKind] = frozenset(PassageKind)
     """Which texts of a request it looks at."""
     reader: AnswerReader | None = None
     """Looks at answers; None: they pass."""
@@ -77,7 +77,7 @@ class Guarding:
     """By policy and text."""
     opinions: dict[str, dict[str, Opinion | None]] = field(default_factory=dict)
     asked: bool = False
-    """Whether the errand is done."""
+    """Whether the work is done."""
     vault: Vault | None = None
     seen: Counter[Seen] = field(default_factory=Counter)
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -86,7 +86,7 @@ class Guarding:
     """`POLICY/CATEGORY` of what was refused."""
 
 
-def guard(request: Request) -> Answer | Errand | None:
+def guard(request: Request) -> LocalReply | Work | None:
     """Fills `guarding`; edits `body` and `document` where something is masked. Runs twice where it has to wait."""
     watches = request.backend.watches if request.backend is not None else ()
     if not watches:
@@ -97,7 +97,7 @@ def guard(request: Request) -> Answer | Errand | None:
         if (refusal := _begin(request, state)) is not None:
             return refusal
         if _missing(state):
-            return Errand(lambda: _look(state), sum(watch.longest for watch in watches))
+            return Work(lambda: _look(state), sum(watch.longest for watch in watches))
     answer = _conclude(request, state)
     # the exchange may last for minutes, and needs none of the texts any more
     state.passages = ()
@@ -106,7 +106,7 @@ def guard(request: Request) -> Answer | Errand | None:
     return answer
 
 
-def _begin(request: Request, state: Guarding) -> Answer | None:
+def _begin(request: Request, state: Guarding) -> LocalReply | None:
     """Finds the texts, and refuses what cannot be looked at."""
     media = request.head.is_websocket or (request.document is None and bool(request.raw))
     if request.document is not None:
@@ -146,7 +146,11 @@ def _missing(state: Guarding) -> bool:
 def _questions(watch: Watch, state: Guarding) -> list[str]:
     """Texts to ask the judge about: the user's own, unless they are denied anyway."""
     known = state.checks[watch.name]
-    texts = [each.text for each in _inspected(watch, state.passages) if each.kind in (Kind.USER, Kind.LAST_USER)]
+    texts = [
+        each.text
+        for each in _inspected(watch, state.passages)
+        if each.kind in (PassageKind.USER, PassageKind.LAST_USER)
+    ]
     if not watch.judge_always:
         texts = [text for text in texts if watch.guard.unsure(known[text])]
     return [text for text in dict.fromkeys(texts) if watch.guard.judge([(text, known[text])]).action != "deny"]
@@ -188,7 +192,7 @@ async def _examined(watch: Watch, texts: Sequence[str]) -> list[Check]:
     return checks + [watch.guard.unchecked(text, "budget") for text in texts[within:]]
 
 
-def _conclude(request: Request, state: Guarding) -> Answer | None:
+def _conclude(request: Request, state: Guarding) -> LocalReply | None:
     masks: dict[Path, list[Finding]] = {}
     for watch in state.watches:
         known = state.checks[watch.name]
@@ -263,7 +267,7 @@ def _vault(request: Request, state: Guarding) -> Vault:
     return Vault()
 
 
-def _refuse(state: Guarding, watch: Watch, verdict: Verdict, opinion: Opinion | None = None) -> Answer:
+def _refuse(state: Guarding, watch: Watch, verdict: Verdict, opinion: Opinion | None = None) -> LocalReply:
     """403, as the policy wants it worded. The body never holds any of the text."""
     state.denied_by = f"{watch.name}/{verdict.category}"
     answer = refuse(Ending.CONTENT_DENIED, verdict.reason, code=verdict.category.lower(), param="messages")
@@ -271,4 +275,4 @@ def _refuse(state: Guarding, watch: Watch, verdict: Verdict, opinion: Opinion | 
         return answer
     body = COMPATIBLE_TEXT if opinion is None or opinion is _UNREACHED else COMPATIBLE_JUDGE + opinion.as_json.encode()
     headers = tuple(pair for pair in answer.headers if pair[0] != "content-type")
-    return Answer(answer.ending, answer.status, body, (*headers, ("content-type", b"text/plain; charset=utf-8")))
+    return LocalReply(answer.ending, answer.status, body, (*headers, ("content-type", b"text/plain; charset=utf-8")))

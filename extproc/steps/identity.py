@@ -15,7 +15,7 @@ PEER_ADDRESS = "x-envoy-external-address"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CallerSource:
     """Callers of some networks; no networks means every caller."""
 
     name: str
@@ -37,10 +37,10 @@ class Identity:
 
     __slots__ = ("_by_address", "_header", "_sources")
 
-    def __init__(self, sources: tuple[Source, ...] = (), header: str | None = None) -> None:
+    def __init__(self, sources: tuple[CallerSource, ...] = (), header: str | None = None) -> None:
         self._sources = sources
         self._header = header
-        self._by_address: dict[str, Source | None] = {}
+        self._by_address: dict[str, CallerSource | None] = {}
 
     def identify(self, head: RequestHead) -> None:
         """Fills `head.source` and `head.source_labels`, from what Envoy says of the peer: clients cannot forge that."""
@@ -51,7 +51,7 @@ class Identity:
         named = head.text(self._header) if self._header else None
         head.source = named or head.source or UNKNOWN
 
-    def _find(self, head: RequestHead) -> Source | None:
+    def _find(self, head: RequestHead) -> CallerSource | None:
         address = head.text(PEER_ADDRESS) or ""
         try:
             return self._by_address[address]

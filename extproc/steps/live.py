@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from extproc.steps.admit import Gate
+from extproc.steps.admit import RequestFlow
 from extproc.steps.identity import Identity
 from extproc.steps.routes import RouteTable
 
@@ -21,5 +21,5 @@ class Live:
     """Seconds that a request may wait in queues, all together."""
     reads_claims: bool = False
     """Whether any rule looks at JWT claims."""
-    gate: Gate | None = None
+    flow: RequestFlow | None = None
     """Flow control; None where there are no policies for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer
+from extproc.exchange.values import LocalReply
 from extproc.payload.chat import check_request, prompt_size
 from extproc.payload.document import Document
 from extproc.payload.encodings import decode_body
@@ -18,13 +18,13 @@ _ENDINGS = {
 }
 
 
-def refuse_announced(head: RequestHead, limit: int) -> Answer | None:
+def refuse_announced(head: RequestHead, limit: int) -> LocalReply | None:
     """A body that says beforehand that it is too large need not be sent at all."""
     length = head.headers.get("content-length", b"")
     return _too_large(limit) if length.isdigit() and int(length) > limit else None
 
 
-def parse(request: Request) -> Answer | None:
+def parse(request: Request) -> LocalReply | None:
     """Fills `body`, `document`, `requested_model` and `prompt_bytes`."""
     if len(request.raw) > request.body_limit:  # Envoy stops a body soon after its limit, but not at it
         return _too_large(request.body_limit)
@@ -40,7 +40,7 @@ def parse(request: Request) -> Answer | None:
         return refuse(ending, str(error), code=error.code, param=error.param)
 
 
-def _parse(request: Request) -> Answer | None:
+def _parse(request: Request) -> LocalReply | None:
     headers = request.head.headers
     content_type = headers.get("content-type", b"application/json").lower()
     encoding = headers.get("content-encoding", b"").decode("latin-1").strip().lower()
@@ -74,7 +74,7 @@ def _model(document: Document) -> str:
     return model
 
 
-def _too_large(limit: int) -> Answer:
+def _too_large(limit: int) -> LocalReply:
     return refuse(Ending.BODY_TOO_LARGE, f"The request body is larger than the gateway's limit of {limit} bytes.")
 
 

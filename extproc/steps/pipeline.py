@@ -7,13 +7,12 @@ from collections.abc import Callable
 import msgspec
 
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer, Decision
+from extproc.exchange.values import Decision, LocalReply
 from extproc.payload.chat import Operation
 from extproc.pool.pool import Pick
-from extproc.pool.waiting import Place
-from extproc.scheduling.ticket import Waiting
+from extproc.pool.waiting import QueuePlace
+from extproc.scheduling.ticket import FlowPlace
 from extproc.steps.admit import admit
-from extproc.steps.errand import Errand
 from extproc.steps.guard import guard
 from extproc.steps.parse import parse
 from extproc.steps.plan import response_plan
@@ -21,16 +20,17 @@ from extproc.steps.request import JSON_TYPE, Request
 from extproc.steps.route import route
 from extproc.steps.steer import DESTINATION, steer
 from extproc.steps.transform import transform
+from extproc.steps.work import Work
 
-Wait = Place[Pick] | Waiting | Errand
+Wait = QueuePlace[Pick] | FlowPlace | Work
 
-Step = Callable[[Request], Answer | Wait | None]
+Step = Callable[[Request], LocalReply | Wait | None]
 """Reads and completes the request. An answer ends it here; a wait asks to be run again once it is over."""
 
 STEPS: tuple[Step, ...] = (parse, route, guard, transform, admit, steer)
 
 
-def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | Answer | Wait:
+def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | LocalReply | Wait:
     """Takes a request through the steps, or through the rest of them after a wait.
 
     Whoever calls it releases `request.lease` and settles `request.admission`, whatever the outcome.
@@ -45,11 +45,11 @@ def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | Answ
     return _decision(request)
 
 
-def list_models(request: Request) -> Answer:
+def list_models(request: Request) -> LocalReply:
     """OpenAI's list of models: what the rules that this client may use serve."""
     models = [{"id": name, "object": "model", "created": 0, "owned_by": "sluice"} for name in request.routes.models]
     body = msgspec.json.encode({"object": "list", "data": models})
-    return Answer(Ending.ANSWERED, 200, body, (JSON_TYPE,))
+    return LocalReply(Ending.ANSWERED, 200, body, (JSON_TYPE,))
 
 
 def _decision(request: Request) -> Decision:

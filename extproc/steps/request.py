@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extproc.exchange.endings import REFUSALS, Ending, error_body
-from extproc.exchange.values import Answer, HeaderList, Headers
+from extproc.exchange.values import HeaderList, Headers, LocalReply
 from extproc.payload.chat import Operation, operation_of
 from extproc.payload.document import Document
 from extproc.pool.pool import Lease, Pick
-from extproc.pool.waiting import Place
-from extproc.steps.routes import Backend, HostRoutes, Rule
+from extproc.pool.waiting import QueuePlace
+from extproc.steps.routes import Backend, HostRoutes, RouteRule
 
 if TYPE_CHECKING:
-    from extproc.steps.admit import Admission, Gate
+    from extproc.steps.admit import Admission, RequestFlow
     from extproc.steps.guard import Guarding
 
 JSON_TYPE = ("content-type", b"application/json")
@@ -70,7 +70,7 @@ class Request:
 
     head: RequestHead
     routes: HostRoutes
-    candidates: tuple[Rule, ...]
+    candidates: tuple[RouteRule, ...]
     """Rules whose conditions on the headers hold, in order."""
     body_limit: int
     now: float
@@ -86,7 +86,7 @@ class Request:
     requested_model: str = ""
     prompt_bytes: int = 0
 
-    rule: Rule | None = None
+    rule: RouteRule | None = None
     backend: Backend | None = None
     target_model: str = ""
     stream: bool = False
@@ -97,7 +97,7 @@ class Request:
     strip_usage: bool = False
     next_step: int = 0
     """Where the steps go on after a wait."""
-    place: Place[Pick] | None = None
+    place: QueuePlace[Pick] | None = None
     """Its place in a pool's queue, from when it had to wait."""
     endpoints: str = ""
     """Candidate endpoints, the chosen one first, as Envoy wants them."""
@@ -106,15 +106,15 @@ class Request:
     """Addresses to which the gateway limits the choice of an endpoint; None: no limit."""
     guarding: Guarding | None = None
     """What security policies found; None where none applies."""
-    gate: Gate | None = None
+    flow: RequestFlow | None = None
     """Flow control; None where there are no policies for it."""
     admission: Admission | None = None
 
 
-def refuse(ending: Ending, message: str, *, code: str | None = None, param: str | None = None) -> Answer:
+def refuse(ending: Ending, message: str, *, code: str | None = None, param: str | None = None) -> LocalReply:
     """Sluice's own error answer: OpenAI's error object and the reason as a header."""
     refusal = REFUSALS[ending]
     headers: HeaderList = (JSON_TYPE, ("x-sluice-reason", (code or ending.value).encode()))
     if refusal.retry_after is not None:
         headers += (("retry-after", b"%d" % refusal.retry_after),)
-    return Answer(ending, refusal.status, error_body(ending, message, code=code, param=param), headers)
+    return LocalReply(ending, refusal.status, error_body(ending, message, code=code, param=param), headers)

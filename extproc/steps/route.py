@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer
+from extproc.exchange.values import LocalReply
 from extproc.steps.request import Request, RequestHead, refuse
-from extproc.steps.routes import HostRoutes, RouteTable, Rule
+from extproc.steps.routes import HostRoutes, RouteRule, RouteTable
 
 
-def open_route(table: RouteTable, head: RequestHead) -> tuple[HostRoutes, tuple[Rule, ...]] | Answer:
+def open_route(table: RouteTable, head: RequestHead) -> tuple[HostRoutes, tuple[RouteRule, ...]] | LocalReply:
     """What the headers alone say: the host's routes and the rules that may still fit."""
     if head.method == "CONNECT":  # its body would never end
         return refuse(Ending.ROUTE_NOT_FOUND, f"No tunnel to {head.host!r}: this gateway serves requests only.")
@@ -21,7 +21,7 @@ def open_route(table: RouteTable, head: RequestHead) -> tuple[HostRoutes, tuple[
     return routes, candidates
 
 
-def route(request: Request) -> Answer | None:
+def route(request: Request) -> LocalReply | None:
     """Fills `rule` and `backend`."""
     head = request.head
     for rule in request.candidates:
@@ -47,7 +47,7 @@ def route(request: Request) -> Answer | None:
     return _no_rule(head, request.routes)
 
 
-def _no_rule(head: RequestHead, routes: HostRoutes) -> Answer:
+def _no_rule(head: RequestHead, routes: HostRoutes) -> LocalReply:
     return refuse(
         Ending.ROUTE_NOT_FOUND,
         f"No rule of host {routes.host!r} fits {head.method} {head.path.partition('?')[0]} with these headers.",

@@ -87,7 +87,7 @@ def _claim_fits(claims: Mapping[str, object], path: Sequence[str], test: StringT
 
 
 @dataclass(slots=True)
-class Rule:
+class RouteRule:
     """One routing rule. Destinations take turns by smooth weighted round robin, so a 50/50 split alternates."""
 
     name: str
@@ -115,7 +115,7 @@ class Rule:
             return True
         return any((m.model is None or (model != "" and m.model(model))) and m.head_fits(head) for m in self.matches)
 
-    def copy(self) -> Rule:
+    def copy(self) -> RouteRule:
         """The same rule at the same turn; what becomes of the one does not change the other's turns."""
         return replace(self, _credit=list(self._credit))
 
@@ -145,7 +145,7 @@ class HostRoutes:
     """What one host serves."""
 
     host: str
-    rules: tuple[Rule, ...]
+    rules: tuple[RouteRule, ...]
     models: tuple[str, ...] = ()
     """For `GET /v1/models`, in order."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer
+from extproc.exchange.values import LocalReply
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
 from extproc.pool.policy import PickRequest
 from extproc.pool.pool import NoEndpoints, Pick, Pool
 from extproc.pool.prompt import Prompt
-from extproc.pool.waiting import Place, QueueFull, Saturated
+from extproc.pool.waiting import PoolQueueFull, QueuePlace, Saturated
 from extproc.steps.request import Request, refuse
 
 DESTINATION = "x-gateway-destination-endpoint"
@@ -21,7 +21,7 @@ OBJECTIVE = "x-gateway-inference-objective"
 """Names the objective that a request serves, in the words of the Gateway API inference extension."""
 
 
-def steer(request: Request) -> Answer | Place[Pick] | None:
+def steer(request: Request) -> LocalReply | QueuePlace[Pick] | None:
     """Fills `endpoints` and `lease`; does nothing for a provider. Runs again once the place that it gave is settled."""
     pool = request.backend.pool if request.backend is not None else None
     if pool is None:
@@ -30,7 +30,7 @@ def steer(request: Request) -> Answer | Place[Pick] | None:
         outcome = _admit(request, pool)
     except NoEndpoints as error:
         return refuse(Ending.NO_ENDPOINTS, f"Pool {pool.name!r} has no endpoint to send this to: {error.reason}.")
-    except QueueFull:
+    except PoolQueueFull:
         return refuse(
             Ending.QUEUE_FULL, f"Every endpoint of pool {pool.name!r} is busy and {pool.waiting} requests wait already."
         )
@@ -78,7 +78,7 @@ def follow(request: Request, served_by: str, now: float, *, failed_there: bool) 
     return served_by
 
 
-def _admit(request: Request, pool: Pool) -> Answer | Place[Pick] | Pick:
+def _admit(request: Request, pool: Pool) -> LocalReply | QueuePlace[Pick] | Pick:
     place = request.place
     if place is None:
         wanted = _wanted(request, reads_body=pool.policy.reads_body)
@@ -139,7 +139,7 @@ def _is_sheddable(request: Request) -> bool:
     return backend is not None and bool(backend.sheddable) and request.head.text(OBJECTIVE) in backend.sheddable
 
 
-def _pick_or_shed(pool: Pool, wanted: PickRequest, now: float) -> Answer | Pick:
+def _pick_or_shed(pool: Pool, wanted: PickRequest, now: float) -> LocalReply | Pick:
     """A sheddable request neither waits nor overtakes those that do."""
     if not pool.waiting:
         try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer, names_in
+from extproc.exchange.values import LocalReply, names_in
 from extproc.payload.chat import Operation, with_system_prompt
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
 from extproc.steps.request import Request, refuse
-from extproc.steps.routes import Backend, Rule
+from extproc.steps.routes import Backend, RouteRule
 
 CHAT_PATH = "/v1/chat/completions"
 CLIENT_CREDENTIALS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
@@ -26,7 +26,7 @@ _USAGE_STREAMS = (Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS)
 _encode = msgspec.json.encode
 
 
-def transform(request: Request) -> Answer | None:
+def transform(request: Request) -> LocalReply | None:
     """Fills `set_headers`, `remove_headers`, `new_body`, `stream`, `target_model` and `strip_usage`."""
     rule, backend = request.rule, request.backend
     if rule is None or backend is None:
@@ -55,7 +55,7 @@ def transform(request: Request) -> Answer | None:
     return None
 
 
-def _authenticate(request: Request, backend: Backend) -> Answer | None:
+def _authenticate(request: Request, backend: Backend) -> LocalReply | None:
     present = request.head.headers
     request.remove_headers += [name for name in CLIENT_CREDENTIALS if name in present and name != backend.key_header]
     if backend.key is None or backend.key_header is None:
@@ -67,7 +67,7 @@ def _authenticate(request: Request, backend: Backend) -> Answer | None:
     return None
 
 
-def _edit_body(request: Request, document: Document, rule: Rule, backend: Backend) -> None:
+def _edit_body(request: Request, document: Document, rule: RouteRule, backend: Backend) -> None:
     edits: dict[str, bytes] = {}
     removals: list[str] = []
     model = request.requested_model

@@ -25,13 +25,13 @@ from envoy.type.v3.http_status_pb2 import HttpStatus
 from google.protobuf.struct_pb2 import Value
 
 from extproc.exchange.values import (
-    Answer,
     BodyMode,
     BodyReply,
     Decision,
     HeaderList,
     Headers,
     HeadersReply,
+    LocalReply,
     Metadata,
 )
 from extproc.wire import parts
@@ -208,7 +208,7 @@ def encode_hold(seconds: float) -> bytes:
     return _bytes(reply)
 
 
-def encode_answer(answer: Answer, metadata: Metadata) -> bytes:
+def encode_answer(answer: LocalReply, metadata: Metadata) -> bytes:
     """Envoy answers the client with this and asks nothing further."""
     return _bytes(
         ProcessingResponse(

@@ -8,7 +8,7 @@ from typing import Any
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange
-from extproc.exchange.values import Answer, Metadata
+from extproc.exchange.values import LocalReply, Metadata
 from extproc.payload.usage import Usage
 from extproc.scheduling.ticket import Hit
 from extproc.steps.request import Request
@@ -57,7 +57,7 @@ def complete(record: ExchangeRecord, exchange: Exchange, request: Request | None
             record.saved = Usage(entry.prompt_tokens, entry.completion_tokens)
 
 
-def refusal_facts(record: ExchangeRecord, answer: Answer, request: Request | None) -> Metadata:
+def refusal_facts(record: ExchangeRecord, answer: LocalReply, request: Request | None) -> Metadata:
     """What the access log says of an exchange that Sluice answers itself."""
     admission = None if request is None else request.admission
     facts = {

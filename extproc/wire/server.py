@@ -17,9 +17,9 @@ from grpc_reflection.v1alpha import reflection
 
 from extproc.exchange.exchange import UnexpectedEventError
 from extproc.pool.pool import Pick
-from extproc.pool.waiting import Place
-from extproc.scheduling.ticket import Waiting
-from extproc.steps.errand import Errand
+from extproc.pool.waiting import QueuePlace
+from extproc.scheduling.ticket import FlowPlace
+from extproc.steps.work import Work
 from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.service import Service
 from extproc.wire.session import Session
@@ -38,7 +38,7 @@ _OPTIONS = (
 _LIVENESS, _READINESS = "liveness", "readiness"
 """Health checks of their own in the endpoint picker protocol: a picker that drains is alive and not ready."""
 _PATIENCE = 0.5
-"""Seconds that an errand may take before Envoy is told to wait for it."""
+"""Seconds that an work may take before Envoy is told to wait for it."""
 _OVERDUE = 1.0
 """Seconds after its deadline when a request that waits for a policy looks by itself: one timer serves all who wait."""
 _LAST_WORDS = 1.0
@@ -125,7 +125,7 @@ class Server:
                     await write(reply)
                 while (waiting := session.waiting) is not None:
                     ahead = ahead or asyncio.ensure_future(read())
-                    if isinstance(waiting, Errand):
+                    if isinstance(waiting, Work):
                         over = await self._run(waiting, ahead, session, write)
                     else:
                         over = await self._wait(waiting, ahead)
@@ -138,31 +138,31 @@ class Server:
                 ahead.cancel()
 
     async def _run(
-        self, errand: Errand, ahead: asyncio.Future[Any], session: Session, write: Callable[[bytes], Any]
+        self, work: Work, ahead: asyncio.Future[Any], session: Session, write: Callable[[bytes], Any]
     ) -> bool:
-        """Returns once the errand is done: True, or False if Envoy has gone before."""
-        task = asyncio.ensure_future(errand.begin())
+        """Returns once the work is done: True, or False if Envoy has gone before."""
+        task = asyncio.ensure_future(work.begin())
         try:
             await asyncio.wait((task, ahead), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
             if not task.done() and not ahead.done():
-                for reply in session.hold(errand.longest + self._service.live.longest_wait):
+                for reply in session.hold(work.longest + self._service.live.longest_wait):
                     await write(reply)
                 await asyncio.wait((task, ahead), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and not (errand.streaming and ahead.result() is not grpc.aio.EOF):
+            if not task.done() and not (work.streaming and ahead.result() is not grpc.aio.EOF):
                 return _still_there(ahead)
             await task
             return True
         finally:
             task.cancel()
 
-    async def _wait(self, place: Place[Pick] | Waiting, ahead: asyncio.Future[Any]) -> bool:
+    async def _wait(self, place: QueuePlace[Pick] | FlowPlace, ahead: asyncio.Future[Any]) -> bool:
         """Returns once `place` is settled: True, or False if Envoy has gone before."""
         woken = asyncio.get_running_loop().create_future()
         place.wake = lambda: None if woken.done() else woken.set_result(None)
         clock = self._service.clock
         while place.outcome == "waiting":
             pause = max(0.0, place.deadline - clock())
-            if isinstance(place, Waiting):
+            if isinstance(place, FlowPlace):
                 pause += _OVERDUE
             else:
                 pause = min(place.try_period, pause)

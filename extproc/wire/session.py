@@ -14,16 +14,16 @@ from typing import Any, ClassVar
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
-from extproc.exchange.values import Answer, BodyMode, BodyReply
+from extproc.exchange.values import BodyMode, BodyReply, LocalReply
 from extproc.pool.pool import Pick
-from extproc.pool.waiting import Place
-from extproc.scheduling.ticket import Waiting
-from extproc.steps.errand import Errand
+from extproc.pool.waiting import QueuePlace
+from extproc.scheduling.ticket import FlowPlace
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
 from extproc.steps.request import Request, RequestHead, refuse
 from extproc.steps.route import open_route
 from extproc.steps.steer import follow, misfit
+from extproc.steps.work import Work
 from extproc.wire import codec
 from extproc.wire.duplex import Framing, Pieces, Replies, framing
 from extproc.wire.facts import Facts, flatten_claims, log_facts, note_request, refusal_facts
@@ -69,7 +69,7 @@ class Session:
         self._has_body = True
         self._has_trailers = False
         self._pieces = Pieces()
-        self.waiting: Place[Pick] | Waiting | Errand | None = None
+        self.waiting: QueuePlace[Pick] | FlowPlace | Work | None = None
         """What the exchange waits for; `resume` is due when it is over."""
         self._next: Callable[[], Replies] = self._decide
         """What `resume` goes on with."""
@@ -114,7 +114,7 @@ class Session:
     def close(self) -> None:
         """The stream is over."""
         self._exchange.closed()
-        if isinstance(self.waiting, Place):
+        if isinstance(self.waiting, QueuePlace):
             self._give_up(self.waiting)
         self._settle()
 
@@ -125,7 +125,7 @@ class Session:
         self._held = True
         return self._framing.held(seconds + HOLD_SLACK)
 
-    def _give_up(self, place: Place[Pick]) -> None:
+    def _give_up(self, place: QueuePlace[Pick]) -> None:
         """Frees the place in the queue, or what the queue gave while nobody was left to take it."""
         place.leave()
         if place.pick is not None:
@@ -143,7 +143,7 @@ class Session:
         record = self._record
         record.host, record.operation, record.source = head.host, head.operation.value, head.source
         opened = open_route(self._live.table, head)
-        if isinstance(opened, Answer):
+        if isinstance(opened, LocalReply):
             return self._answer(opened)
         if (too_large := refuse_announced(head, self._live.body_limit)) is not None:
             return self._answer(too_large)
@@ -151,7 +151,7 @@ class Session:
             head, *opened, body_limit=self._live.body_limit, now=record.started, expect=self._service.expect
         )
         self._request.subset = codec.subset_of(message)
-        self._request.gate = self._live.gate
+        self._request.flow = self._live.flow
         if not self._has_body:
             return self._decide()
         return self._framing.request_opened()
@@ -183,24 +183,24 @@ class Session:
         if request is None:
             raise UnexpectedEventError("a decision without a request")
         decision = decide(request)
-        if isinstance(decision, Place):
+        if isinstance(decision, QueuePlace):
             self.waiting = decision
             return self.hold(decision.deadline - self._service.clock())
-        if isinstance(decision, Waiting):  # more waits may follow, but Envoy is told to be patient only once
+        if isinstance(decision, FlowPlace):  # more waits may follow, but Envoy is told to be patient only once
             self.waiting = decision
             return self.hold(self._live.longest_wait)
-        if isinstance(decision, Errand):
+        if isinstance(decision, Work):
             self.waiting = decision
             return ()
         note_request(self._record, request)
-        if isinstance(decision, Answer):
+        if isinstance(decision, LocalReply):
             return self._answer(decision)
         if decision.plan.fail_closed and self._framing.bodies is BodyMode.NONE:
             return self._answer(refuse(Ending.INTERNAL, "A policy must read the answer, and Envoy does not send it."))
         self._exchange.decided(decision)
         return self._framing.decided(decision, request.raw, with_body=self._has_body, trailers=self._has_trailers)
 
-    def _answer(self, answer: Answer) -> Replies:
+    def _answer(self, answer: LocalReply) -> Replies:
         if answer.ending is Ending.NO_ENDPOINTS:
             self._service.warn_once(misfit(self._request))
         self._exchange.answered(answer)
@@ -239,7 +239,7 @@ class Session:
         async def begin() -> None:
             replies.append(await self._service.beside(work))
 
-        self.waiting = Errand(begin, 0.0, streaming=True)
+        self.waiting = Work(begin, 0.0, streaming=True)
         self._next = lambda: self._answer_piece(replies[0], chunk, end, now)
         return ()
 

@@ -31,7 +31,7 @@ def settle(service: Service, record: ExchangeRecord, exchange: Exchange, request
     if request is not None and request.admission is not None:
         try:
             _settle_flow(request.admission, record, exchange)
-            request.admission.gate.changed()
+            request.admission.flow.changed()
         except Exception:
             log.exception("fault while settling an exchange with flow control")
 
@@ -66,7 +66,7 @@ def _settle_flow(admission: Admission, record: ExchangeRecord, exchange: Exchang
         ticket.settle(now, end)
         if completed and record.usage is not None and not record.usage_estimated and admission.features is not None:
             tokens = record.usage.completion_tokens // admission.choices
-            admission.gate.learn(admission.features, tokens, now)
+            admission.flow.learn(admission.features, tokens, now)
 
 
 def _answer(admission: Admission, exchange: Exchange) -> bytes | None:

@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from extproc.accounting.estimator import Estimator
-from extproc.accounting.ledger import Ledger
+from extproc.accounting.ledger import UsageLedger
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.payload.usage import Usage
@@ -39,14 +39,14 @@ def test_usage_is_estimated_only_where_tokens_were_spent(
     changes: dict[str, object], expected: tuple[int, int] | None
 ) -> None:
     settled = record(**changes)
-    Ledger(Estimator(), {}).settle(settled)
+    UsageLedger(Estimator(), {}).settle(settled)
     assert settled.usage_estimated is (expected is not None)
     found = settled.usage and (settled.usage.prompt_tokens, settled.usage.completion_tokens)
     assert found == expected
 
 
 def test_reported_usage_stays_and_teaches_the_estimates_of_the_same_model() -> None:
-    ledger = Ledger(Estimator(), {})
+    ledger = UsageLedger(Estimator(), {})
     reported = Usage(prompt_tokens=200, completion_tokens=40)
     for _ in range(300):
         settled = record(usage=reported)
@@ -62,7 +62,7 @@ def test_reported_usage_stays_and_teaches_the_estimates_of_the_same_model() -> N
 def test_a_broken_off_answer_teaches_nothing() -> None:
     estimator = Estimator()
     usage = Usage(prompt_tokens=400, completion_tokens=400)
-    Ledger(estimator, {}).settle(record(ending=Ending.CLIENT_GONE, usage=usage))
+    UsageLedger(estimator, {}).settle(record(ending=Ending.CLIENT_GONE, usage=usage))
     assert len(estimator) == 0
 
 
@@ -72,7 +72,7 @@ def test_a_usage_stated_before_the_client_left_is_extended_by_what_flowed_since(
 ) -> None:
     usage = Usage(prompt_tokens=90, completion_tokens=stated, cached_tokens=5)
     gone = record(ending=Ending.CLIENT_GONE, usage=usage)
-    Ledger(Estimator(), {}).settle(gone)
+    UsageLedger(Estimator(), {}).settle(gone)
     assert gone.usage == Usage(prompt_tokens=90, completion_tokens=settled, cached_tokens=5)
     assert gone.usage_estimated is estimated
 
@@ -89,7 +89,7 @@ def test_every_sink_gets_the_completed_record_once_even_beside_one_that_fails(ca
         "broken": broken,
         "last": lambda settled: seen.append(("last", settled.usage)),
     }
-    ledger = Ledger(Estimator(), sinks, failed=told.append)
+    ledger = UsageLedger(Estimator(), sinks, failed=told.append)
     with caplog.at_level(logging.ERROR):
         for _ in range(5):
             ledger.settle(record())
@@ -106,5 +106,5 @@ def test_a_failing_failure_counter_does_not_reach_the_exchange(caplog: pytest.Lo
     def broken(_anything: object) -> None:
         raise RuntimeError("no")
 
-    Ledger(Estimator(), {"broken": broken}, failed=broken).settle(record())
+    UsageLedger(Estimator(), {"broken": broken}, failed=broken).settle(record())
     assert "could not be counted" in caplog.text

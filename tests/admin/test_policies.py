@@ -1,4 +1,4 @@
-"""The pages of flow control over a desk with a real flow."""
+"""The pages of flow control over a inspection with a real flow."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from aiohttp import ClientSession, web
 
 from extproc.admin.policies import PolicyPages
 from extproc.live.flow import FlowControl
-from extproc.live.inspect import Desk
+from extproc.live.inspect import Inspection
 from extproc.resources.secrets import SecretStore
 from extproc.steps.live import Live
-from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
+from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
 from tests.live.test_policies import RAMP, SELECTED, snapshot_of
 
-RULE = Rule("r/0", (Backend("provider/p", 1, model="ours", is_provider=True),))
+RULE = RouteRule("r/0", (Backend("provider/p", 1, model="ours", is_provider=True),))
 TABLE = RouteTable({"api": HostRoutes("api", (RULE,))})
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 FIRST_STEP = RAMP.partition("  drivers:")[0] + (
@@ -32,11 +32,11 @@ RATE = RATE.replace(", maxKeys: 7", "").replace("unit: tokens", "unit: requests"
 @pytest.fixture
 async def client(tmp_path: Any) -> AsyncIterator[ClientSession]:
     control = FlowControl(lambda: 100.0)
-    gate = await control.prepare(snapshot_of(tmp_path, FIRST_STEP, RATE), SecretStore({}, tmp_path))
-    control.use(gate)
-    desk = Desk(control, lambda: Live(TABLE, gate=gate), lambda _model, size: (size, 0))
+    live_flow = await control.prepare(snapshot_of(tmp_path, FIRST_STEP, RATE), SecretStore({}, tmp_path))
+    control.use(live_flow)
+    inspection = Inspection(control, lambda: Live(TABLE, flow=live_flow), lambda _model, size: (size, 0))
     app = web.Application()
-    app.add_routes(PolicyPages(desk).routes())
+    app.add_routes(PolicyPages(inspection).routes())
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -11,7 +11,7 @@ from aiohttp import ClientSession
 from extproc.admin.server import AdminServer, AdminView
 from extproc.scheduling.ramp import Command
 from extproc.scheduling.report import PolicyState
-from extproc.steps.explain import Asked, Explained
+from extproc.steps.explain import Explained, WrittenRequest
 from extproc.telemetry.endpoints import EndpointStatus
 from extproc.telemetry.exposition import Exposition
 from extproc.telemetry.metrics import Metrics
@@ -22,7 +22,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;versi
 
 
 class NoPolicies:
-    """A desk without flow control."""
+    """A inspection without flow control."""
 
     async def state(self) -> list[PolicyState]:
         return []
@@ -30,7 +30,7 @@ class NoPolicies:
     async def command(self, name: str, command: Command) -> PolicyState:
         raise KeyError(name, command)
 
-    async def explain(self, asked: Asked) -> Explained:
+    async def explain(self, asked: WrittenRequest) -> Explained:
         return Explained(route=asked.path)
 
 

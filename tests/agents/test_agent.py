@@ -14,7 +14,7 @@ from bench.engine.config import EngineConfig
 from bench.engine.server import EngineServer
 from extproc.agents.agent import Agent, AgentOptions, token_source
 from extproc.agents.server import ReportServer, ReportSettings
-from extproc.agents.sessions import Agents, Registration
+from extproc.agents.sessions import AgentSessions, Registration
 from extproc.pool.engines.runtime import PoolConfig, PoolRuntime
 from extproc.pool.engines.scrape import ScrapeSettings
 
@@ -40,7 +40,7 @@ class Gateway:
 
     async def up(self) -> None:
         settings = ReportSettings(address=self.address, report_interval=0.01, heartbeat=0.05)
-        self._server = ReportServer(settings, Agents({"p": self.runtime}.get, silence=30.0), lambda: TOKEN)
+        self._server = ReportServer(settings, AgentSessions({"p": self.runtime}.get, silence=30.0), lambda: TOKEN)
         self._port = await self._server.start()
 
     async def down(self) -> None:

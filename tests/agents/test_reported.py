@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from extproc.pool.endpoint import State
-from extproc.pool.engines.dns import Source
+from extproc.pool.engines.dns import AddressSource
 from extproc.pool.engines.runtime import PoolConfig, PoolRuntime
 from extproc.pool.engines.scrape import ScrapeSettings
 from extproc.pool.load import EngineLoad
@@ -25,7 +25,7 @@ class Site:
         self.told = 0
         self.config = PoolConfig(
             name="p",
-            sources=tuple(Source(address=address, labels={"from": "manifest"}) for address in addresses),
+            sources=tuple(AddressSource(address=address, labels={"from": "manifest"}) for address in addresses),
             membership="agents" if agents else "static",
             scrape=FAST,
         )

@@ -1,4 +1,4 @@
-"""Agents over real gRPC: who is let in, what each refusal is, what loss looks like."""
+"""AgentSessions over real gRPC: who is let in, what each refusal is, what loss looks like."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.certs import Certificates, make_certificates
 from extproc.agents.client import Pace, ReportClient, ReportError
 from extproc.agents.proto.report_pb2 import AgentMessage, GatewayMessage, Heartbeat, Register
 from extproc.agents.server import ReportServer, ReportSettings, ReportTls
-from extproc.agents.sessions import Agents, Registration
+from extproc.agents.sessions import AgentSessions, Registration
 from extproc.pool.engines.runtime import PoolConfig, PoolRuntime
 from extproc.pool.engines.scrape import ScrapeSettings
 from extproc.pool.load import EngineLoad
@@ -43,7 +43,7 @@ class Site:
     @asynccontextmanager
     async def serving(self, tls: ReportTls | None = None, heartbeat: float = 0.02) -> AsyncIterator[Site]:
         await self.runtime.start()
-        agents = Agents({"p": self.runtime}.get, silence=3.0)
+        agents = AgentSessions({"p": self.runtime}.get, silence=3.0)
         settings = ReportSettings(address="127.0.0.1:0", tls=tls, heartbeat=heartbeat)
         server = ReportServer(settings, agents, lambda: self.token, clock=lambda: self.now)
         self.port = await server.start()
@@ -221,7 +221,7 @@ async def test_a_stopping_gateway_loses_all_agents() -> None:
 
 
 async def test_an_address_that_is_taken(site: Site) -> None:
-    agents = Agents(lambda _: None, silence=1.0)
+    agents = AgentSessions(lambda _: None, silence=1.0)
     second = ReportServer(ReportSettings(address=f"127.0.0.1:{site.port}"), agents, lambda: TOKEN)
     with pytest.raises(OSError, match="cannot listen for agents"):
         await second.start()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.agents.sessions import Agents, AgentSession, Refused, Registration, literal_address
+from extproc.agents.sessions import AgentSession, AgentSessions, Registration, RegistrationRefused, literal_address
 from extproc.pool.load import EngineLoad
 
 A, B = "10.0.0.1:8000", "10.0.0.2:8000"
@@ -45,7 +45,7 @@ class OnePool:
 class Scene:
     def __init__(self) -> None:
         self.pools = {"p": OnePool()}
-        self.agents = Agents(self.pools.get, silence=3.0)
+        self.agents = AgentSessions(self.pools.get, silence=3.0)
         self.lost: list[str] = []
 
     @property
@@ -97,7 +97,7 @@ def test_every_message_in_every_state(state: str, message: str) -> None:
     if (state == "open") == (message == "register") and state != "ended":
         say()
         return
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RegistrationRefused) as refused:
         say()
     assert refused.value.code == "out_of_order"
     assert scene.pool.present == present
@@ -123,7 +123,7 @@ def test_an_endpoint_is_reported_by_one_agent() -> None:
     scene = Scene()
     first = scene.registered(A, instance="one")
     for instance in ("two", ""):
-        with pytest.raises(Refused, match="reported by the agent at peer") as refused:
+        with pytest.raises(RegistrationRefused, match="reported by the agent at peer") as refused:
             scene.registered(A, instance=instance)
         assert refused.value.code == "taken"
     first.load(BUSY, 1.0)
@@ -150,20 +150,20 @@ def test_an_agent_takes_over_from_itself() -> None:
 def test_pools_that_do_not_take_the_endpoint() -> None:
     scene = Scene()
     session = scene.connect()
-    with pytest.raises(Refused, match="no pool 'nope'") as refused:
+    with pytest.raises(RegistrationRefused, match="no pool 'nope'") as refused:
         session.register(Registration(pool="nope", address=A), 0.0)
     assert refused.value.code == "unknown_pool"
     scene.pool.allowed = {B}
-    with pytest.raises(Refused, match=r"10.0.0.1:8000 is not an endpoint of pool p") as refused:
+    with pytest.raises(RegistrationRefused, match=r"10.0.0.1:8000 is not an endpoint of pool p") as refused:
         session.register(Registration(pool="p", address=A), 0.0)
     assert refused.value.code == "not_a_member"
     session.register(Registration(pool="p", address=B), 0.0)
     scene.pool.allowed = set()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RegistrationRefused) as refused:
         session.heartbeat(1.0)
     assert refused.value.code == "not_a_member"
     del scene.pools["p"]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RegistrationRefused) as refused:
         session.heartbeat(1.0)
     assert refused.value.code == "unknown_pool"
     session.end("bye")
@@ -200,7 +200,7 @@ def test_addresses_in_their_usual_spelling(text: str, address: str) -> None:
     ],
 )
 def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(Refused, match="expected IP:PORT") as refused:
+    with pytest.raises(RegistrationRefused, match="expected IP:PORT") as refused:
         literal_address(text)
     assert refused.value.code == "bad_address"
 
@@ -209,13 +209,13 @@ def test_what_is_no_address(text: str) -> None:
 def test_any_text_is_an_address_or_refused(text: str) -> None:
     try:
         assert literal_address(literal_address(text)) == literal_address(text)
-    except Refused as refused:
+    except RegistrationRefused as refused:
         assert refused.code == "bad_address"
 
 
 def test_labels_have_limits() -> None:
     for labels in ({str(n): "" for n in range(65)}, {"a": "x" * 257}, {"x" * 257: ""}):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RegistrationRefused) as refused:
             Scene().connect().register(Registration(pool="p", address=A, labels=labels), 0.0)
         assert refused.value.code == "bad_labels"
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.commands.main import main
-from extproc.commands.policies import LookError, explanation, policies_table, read_request
+from extproc.commands.policies import QuestionError, explanation, policies_table, read_request
 from extproc.scheduling.report import Explanation, FlowState, PolicyState
 from extproc.scheduling.state.claims import Level
-from extproc.steps.explain import Asked, Explained
+from extproc.steps.explain import Explained, WrittenRequest
 from tests.resources.manifests import PROVIDER, write
 
 POLICIES = """\
@@ -119,12 +119,14 @@ def test_bad_manifests_are_told_as_check_does(directory: Path) -> None:
 
 def test_ways_to_write_a_request() -> None:
     body = msgspec.Raw(b'{"messages": []}')
-    assert read_request(b'{"messages": []}') == Asked(body=body)
-    assert read_request(b'{"host": "h", "body": {"messages": []}}') == Asked(host="h", body=body)
-    assert read_request(b"\xef\xbb\xbf\n{}") == Asked(body=msgspec.Raw(b"{}"))
+    assert read_request(b'{"messages": []}') == WrittenRequest(body=body)
+    assert read_request(b'{"host": "h", "body": {"messages": []}}') == WrittenRequest(host="h", body=body)
+    assert read_request(b"\xef\xbb\xbf\n{}") == WrittenRequest(body=msgspec.Raw(b"{}"))
     text = b'post http://h/v1/x?y=1\nX-A:  b:c \n\n{"messages": []}\n'
-    assert read_request(text) == Asked(method="POST", path="/v1/x?y=1", host="h", headers={"x-a": "b:c"}, body=body)
-    assert read_request(b"GET /v1/models") == Asked(method="GET", path="/v1/models")
+    assert read_request(text) == WrittenRequest(
+        method="POST", path="/v1/x?y=1", host="h", headers={"x-a": "b:c"}, body=body
+    )
+    assert read_request(b"GET /v1/models") == WrittenRequest(method="GET", path="/v1/models")
     assert read_request(b"POST /x\n\nno json").body == msgspec.Raw(b'"no json"')
 
 
@@ -133,7 +135,7 @@ def test_any_file_is_read_or_told(data: bytes) -> None:
     for each in (data, b"{" + data, b"POST /x\n" + data, b'{"body": ' + data + b"}"):
         try:
             asked = read_request(each)
-        except LookError:
+        except QuestionError:
             continue
         msgspec.json.encode(asked)
 

@@ -9,9 +9,9 @@ import pytest
 
 from extproc.exchange.endings import REFUSALS, Ending, error_body
 from extproc.exchange.exchange import TRANSITIONS, Event, Exchange, Phase, UnexpectedEventError
-from extproc.exchange.values import Answer, BodyMode, Decision, ResponsePlan
+from extproc.exchange.values import BodyMode, Decision, LocalReply, ResponsePlan
 
-REFUSAL = Answer(Ending.ROUTE_NOT_FOUND, 404, b"{}")
+REFUSAL = LocalReply(Ending.ROUTE_NOT_FOUND, 404, b"{}")
 JSON = {":status": b"200", "content-type": b"application/json", "content-length": b"40"}
 SSE = {":status": b"200", "content-type": b"text/event-stream"}
 FRAME = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'

@@ -10,7 +10,7 @@ import pytest
 
 from extproc.exchange.exchange import Exchange
 from extproc.exchange.values import BodyMode, BodyReply, Decision, HeadersReply, ResponsePlan
-from extproc.payload.guard.fields import Channel
+from extproc.payload.guard.fields import TextChannel
 
 JSON = {":status": b"500", "content-type": b"application/json"}
 ERROR = b'{"error":{"message":"no such user: SECRET","type":"t","code":"c","param":null}}'
@@ -28,7 +28,7 @@ class Covering:
         return Piece(text.replace("SECRET", "***"), "POISON" in text)
 
 
-def covering(_channel: Channel, /) -> Covering:
+def covering(_channel: TextChannel, /) -> Covering:
     return Covering()
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from extproc.live.flow import FlowControl, FlowError
-from extproc.live.gate import FlowGate, counts_tokens, longest_wait
+from extproc.live.request_flow import LiveFlow, counts_tokens, longest_wait
 from extproc.resources.kinds.gateway import SharedState
 from extproc.resources.load import load
 from extproc.resources.secrets import SecretStore
@@ -29,7 +29,7 @@ from extproc.scheduling.policy import (
     Scheduler,
     Workload,
 )
-from extproc.scheduling.ticket import Admitted, End, Outcome, Prepared, Waiting
+from extproc.scheduling.ticket import Admitted, End, FlowPlace, Outcome, Prepared
 from tests.support.gateway import Manifest, manifest, pool, route
 from tests.support.traffic import rate, slots
 
@@ -50,12 +50,12 @@ class Kit:
         (self.directory / "all.yaml").write_text(yaml.safe_dump_all(all_))
         return load(self.directory, environ={})
 
-    async def use(self, *manifests: Manifest, **gateway: Any) -> FlowGate:
-        gate = await self.prepare(*manifests, **gateway)
-        self.control.use(gate)
-        return cast("FlowGate", gate)
+    async def use(self, *manifests: Manifest, **gateway: Any) -> LiveFlow:
+        live_flow = await self.prepare(*manifests, **gateway)
+        self.control.use(live_flow)
+        return cast("LiveFlow", live_flow)
 
-    async def prepare(self, *manifests: Manifest, **gateway: Any) -> FlowGate | None:
+    async def prepare(self, *manifests: Manifest, **gateway: Any) -> LiveFlow | None:
         snapshot = self.snapshot(*manifests, **gateway)
         return await self.control.prepare(snapshot, SecretStore({}, self.directory))
 
@@ -76,65 +76,65 @@ def admitted(outcome: Outcome | Prepared | None) -> Admitted:
     return outcome
 
 
-def waits(gate: FlowGate) -> tuple[Waiting, asyncio.Event]:
-    place = gate.enter(job())
-    assert isinstance(place, Waiting), place
+def waits(live_flow: LiveFlow) -> tuple[FlowPlace, asyncio.Event]:
+    place = live_flow.enter(job())
+    assert isinstance(place, FlowPlace), place
     woken = asyncio.Event()
     place.wake = woken.set
     return place, woken
 
 
 async def test_who_waits_is_woken_by_a_release_and_by_the_timer(kit: Kit) -> None:
-    gate = await kit.use(slots("one", 1, [], defaultWorkloadParameters={"queueTimeout": "50ms"}))
-    first = admitted(gate.enter(job()))
-    place, woken = waits(gate)
-    first.ticket.settle(gate.clock(), End())
+    live_flow = await kit.use(slots("one", 1, [], defaultWorkloadParameters={"queueTimeout": "50ms"}))
+    first = admitted(live_flow.enter(job()))
+    place, woken = waits(live_flow)
+    first.ticket.settle(live_flow.clock(), End())
     await woken.wait()
     second = admitted(place.result)
-    late, woken = waits(gate)
+    late, woken = waits(live_flow)
     await woken.wait()
     assert late.outcome == "expired"
-    second.ticket.settle(gate.clock())
+    second.ticket.settle(live_flow.clock())
 
 
 async def test_who_waits_goes_on_under_the_next_configuration(kit: Kit) -> None:
-    gate = await kit.use(ONE, rate("r", 5, 1, []))
-    first = admitted(gate.enter(job()))
-    place, woken = waits(gate)
+    live_flow = await kit.use(ONE, rate("r", 5, 1, []))
+    first = admitted(live_flow.enter(job()))
+    place, woken = waits(live_flow)
     after = await kit.use(ONE, rate("r", 6, 1, []))
     assert not isinstance(after.enter(job()), Admitted), "the slot is still taken"
-    first.ticket.settle(gate.clock())
+    first.ticket.settle(live_flow.clock())
     await woken.wait()
-    admitted(place.result).ticket.settle(gate.clock())
+    admitted(place.result).ticket.settle(live_flow.clock())
 
 
 async def test_a_request_may_come_late_to_a_gate_that_was_replaced(kit: Kit) -> None:
-    gate = await kit.use(slots("one", 1, [], defaultWorkloadParameters={"queueTimeout": "50ms"}))
+    live_flow = await kit.use(slots("one", 1, [], defaultWorkloadParameters={"queueTimeout": "50ms"}))
     kit.control.use(await kit.prepare())
-    first = admitted(gate.enter(job()))
-    place, woken = waits(gate)
+    first = admitted(live_flow.enter(job()))
+    place, woken = waits(live_flow)
     await woken.wait()
     assert place.outcome == "expired"
-    first.ticket.settle(gate.clock())
+    first.ticket.settle(live_flow.clock())
 
 
 async def test_a_configuration_that_is_not_put_in_force_changes_nothing(kit: Kit) -> None:
-    gate = await kit.use(ONE)
-    first = admitted(gate.enter(job()))
-    place, woken = waits(gate)
+    live_flow = await kit.use(ONE)
+    first = admitted(live_flow.enter(job()))
+    place, woken = waits(live_flow)
     assert await kit.prepare(slots("one", 9, [])) is not None
     assert not woken.is_set()
-    first.ticket.settle(gate.clock())
+    first.ticket.settle(live_flow.clock())
     await woken.wait()
     assert place.outcome == "admitted"
 
 
 async def test_who_waits_is_served_after_the_policies_are_gone(kit: Kit) -> None:
-    gate = await kit.use(ONE)
-    first = admitted(gate.enter(job()))
-    place, woken = waits(gate)
+    live_flow = await kit.use(ONE)
+    first = admitted(live_flow.enter(job()))
+    place, woken = waits(live_flow)
     kit.control.use(await kit.prepare())
-    first.ticket.settle(gate.clock())
+    first.ticket.settle(live_flow.clock())
     await woken.wait()
     assert place.outcome == "admitted"
     assert await kit.control.states() == []
@@ -144,23 +144,23 @@ async def test_who_waits_is_served_after_the_policies_are_gone(kit: Kit) -> None
 async def test_a_saturated_pool_lowers_what_its_requests_may_be(kit: Kit) -> None:
     core = {"signal": "saturation", "setpoint": 0.5}
     gpus = [pool("gpus", ["127.0.0.1:1"]), route("r", "*", {"backendRefs": [{"pool": "gpus"}]})]
-    gate = await kit.use(*gpus, manifest("AverageLatencySchedulingPolicy", "a", loadSchedulingCore=core))
-    admitted(gate.enter(job()))
+    live_flow = await kit.use(*gpus, manifest("AverageLatencySchedulingPolicy", "a", loadSchedulingCore=core))
+    admitted(live_flow.enter(job()))
     kit.full = 2.0
-    loop = gate.flow.adaptive[0].loop
-    now = gate.clock()
-    gate.observe(lambda pool: {"gpus": 2.0}[pool], now)
+    loop = live_flow.flow.adaptive[0].loop
+    now = live_flow.clock()
+    live_flow.observe(lambda pool: {"gpus": 2.0}[pool], now)
     assert loop.signal(now) == (2.0, 0.5)
 
 
 async def test_what_is_learned_survives_a_restart(kit: Kit, tmp_path: Path) -> None:
-    from extproc.prediction.features import Ask, features
+    from extproc.prediction.features import PredictionInput, features
 
-    seen = features(Ask(model="m", text="write a poem"))
-    gate = await kit.use(predictor={"file": "lengths.bin"})
+    seen = features(PredictionInput(model="m", text="write a poem"))
+    live_flow = await kit.use(predictor={"file": "lengths.bin"})
     for _ in range(50):
-        gate.learn(seen, 77, gate.clock())
-    known = gate.predict(seen)
+        live_flow.learn(seen, 77, live_flow.clock())
+    known = live_flow.predict(seen)
     await kit.control.stop()
     again = Kit(tmp_path)
     other = await again.use(predictor={"file": "lengths.bin"})
@@ -175,7 +175,7 @@ async def test_a_file_that_cannot_be_read_is_a_warning(
     (tmp_path / "lengths.bin").write_bytes(b"nonsense")
     await kit.use(predictor={"file": "lengths.bin"})
     assert "begins anew" in caplog.text
-    assert kit.control.learned.predictor.learned == 0
+    assert kit.control.predictor_file.predictor.learned == 0
 
 
 async def test_a_ramp_takes_commands_by_name(kit: Kit) -> None:
@@ -188,41 +188,41 @@ async def test_a_ramp_takes_commands_by_name(kit: Kit) -> None:
 
 
 async def test_a_fault_in_the_shared_state_lets_requests_pass(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
-    gate = await kit.use(ONE)
+    live_flow = await kit.use(ONE)
 
     class Broken:
         async def ask(self, _ask: object, _now: float) -> object:
             raise TypeError("a fault")
 
-    gate.store = Broken()  # type: ignore[assignment]
-    gate.flow = type(gate.flow)(gate.flow.policies, gate.clock(), remote=True)
-    prepared = gate.enter(job())
+    live_flow.store = Broken()  # type: ignore[assignment]
+    live_flow.flow = type(live_flow.flow)(live_flow.flow.policies, live_flow.clock(), remote=True)
+    prepared = live_flow.enter(job())
     assert isinstance(prepared, Prepared)
-    admitted(await gate.ask(prepared))
+    admitted(await live_flow.ask(prepared))
     assert "without being counted" in caplog.text
 
 
 async def test_a_request_that_leaves_while_it_is_asked_for_holds_nothing(kit: Kit) -> None:
-    gate = await kit.use(ONE)
+    live_flow = await kit.use(ONE)
     answer = asyncio.Event()
-    store = gate.flow.store
+    store = live_flow.flow.store
 
     class Slow:
         async def ask(self, ask: Any, now: float) -> object:
             await answer.wait()
             return store.ask(ask, now)
 
-    gate.store = Slow()  # type: ignore[assignment]
-    gate.flow = type(gate.flow)(gate.flow.policies, gate.clock(), store=store, remote=True)
-    prepared = gate.enter(job())
+    live_flow.store = Slow()  # type: ignore[assignment]
+    live_flow.flow = type(live_flow.flow)(live_flow.flow.policies, live_flow.clock(), store=store, remote=True)
+    prepared = live_flow.enter(job())
     assert isinstance(prepared, Prepared)
-    asked = asyncio.ensure_future(gate.ask(prepared))
+    asked = asyncio.ensure_future(live_flow.ask(prepared))
     await asyncio.sleep(0)
     asked.cancel()
-    prepared.ticket.undo(gate.clock())
+    prepared.ticket.undo(live_flow.clock())
     answer.set()
     await asyncio.gather(*kit.control._tasks)
-    levels = store.levels("ConcurrencySchedulingPolicy/one", 9, gate.clock())
+    levels = store.levels("ConcurrencySchedulingPolicy/one", 9, live_flow.clock())
     assert all(level.left == 1 for level in levels)
 
 

@@ -13,7 +13,7 @@ import pytest
 from detectors.guard import Check
 from detectors.policy import Policy
 from extproc.live.security import Conversations, Security, SecurityError, kinds_of, policy_of
-from extproc.payload.guard.request import Kind
+from extproc.payload.guard.request import PassageKind
 from extproc.resources.base import decode_hook
 from extproc.resources.kinds.security import Inspection, LLMSecurityPolicy
 from extproc.resources.secrets import SecretStore
@@ -81,13 +81,13 @@ def test_every_field_reaches_the_detectors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inspect", "kinds"),
     [
-        ({}, set(Kind)),
-        ({"messages": "lastUser"}, {Kind.LAST_USER, Kind.SYSTEM, Kind.TOOL}),
-        ({"messages": "none", "tools": False}, {Kind.SYSTEM}),
+        ({}, set(PassageKind)),
+        ({"messages": "lastUser"}, {PassageKind.LAST_USER, PassageKind.SYSTEM, PassageKind.TOOL}),
+        ({"messages": "none", "tools": False}, {PassageKind.SYSTEM}),
         ({"messages": "none", "tools": False, "systemPrompt": False, "response": True}, set()),
     ],
 )
-def test_the_texts_that_are_looked_at(inspect: dict[str, Any], kinds: set[Kind]) -> None:
+def test_the_texts_that_are_looked_at(inspect: dict[str, Any], kinds: set[PassageKind]) -> None:
     assert kinds_of(msgspec.convert(inspect, Inspection)) == kinds
 
 

@@ -9,7 +9,7 @@ from detectors.masking import Restorer, Vault
 from detectors.stream import Action, StreamGuard
 from detectors.stream_filter import GuardedText
 from extproc.payload.chat import Operation
-from extproc.payload.guard.fields import Channel, OpenFilter, TextFilter
+from extproc.payload.guard.fields import OpenFilter, TextChannel, TextFilter
 from extproc.payload.guard.stream import GuardedStream
 from extproc.payload.sse import event_data, split_frames
 from tests.detectors import pieces
@@ -37,7 +37,7 @@ def guarding(what: Action, vault: Vault | None = None) -> OpenFilter:
     def action(_: Finding) -> Action:
         return what
 
-    def open_filter(channel: Channel) -> TextFilter:
+    def open_filter(channel: TextChannel) -> TextFilter:
         guard = StreamGuard(pieces.find, pieces.open_from, action=action)
         return guard if vault is None else GuardedText(guard, Restorer(vault, in_json=channel.kind == "arguments"))
 

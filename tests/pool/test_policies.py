@@ -138,15 +138,15 @@ def test_after_any_mixture_of_endings_nothing_is_left(name: str, events: list[tu
     for lease in held:
         lease.release(1000.0)
     assert all((view.in_flight, view.tokens) == (0, 0) for view in pool.view(1000.0).endpoints)
-    outlook = getattr(policy, "outlook", getattr(policy, "_outlook", None))
-    if outlook is not None:
-        view = outlook.index.view()
+    forecast = getattr(policy, "forecast", getattr(policy, "_forecast", None))
+    if forecast is not None:
+        view = forecast.index.view()
         assert view.blocks <= 40
         assert view.expected == 0
-        assert not outlook._journeys
-        assert all(backlog.tokens == 0.0 for backlog in outlook._backlogs.values())
+        assert not forecast._journeys
+        assert all(backlog.tokens == 0.0 for backlog in forecast._backlogs.values())
         pool.set_members({}, 1001.0)
-        assert (outlook.index.view().endpoints, outlook.index._where) == (0, {})
+        assert (forecast.index.view().endpoints, forecast.index._where) == (0, {})
 
 
 def _names(policy: str) -> set[str]:

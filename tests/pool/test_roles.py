@@ -36,7 +36,7 @@ def test_the_prefill_endpoint_is_free_after_the_first_token_and_both_remember_th
     pick = pool.pick(asking(1000, (1, 2)), 0.0)
     pick.lease.served(1.0)
     assert [view.address for view in pool.view(1.0).endpoints if view.in_flight] == [pick.candidates[0]]
-    held = policy._outlook.index.depths((1, 2), [pick.candidates[0], str(pick.prefill)])
+    held = policy._forecast.index.depths((1, 2), [pick.candidates[0], str(pick.prefill)])
     assert held == [2, 2]
     pick.lease.release(2.0)
     assert all((view.in_flight, view.tokens) == (0, 0) for view in pool.view(2.0).endpoints)
@@ -64,11 +64,11 @@ def test_the_prefill_side_weighs_match_against_requests() -> None:
     known.release(0.0)
     helpers = [found for name in ("p1", "p2") if (found := pool.find(name))]
     request = asking(1000, tuple(range(5)))
-    assert policy._prefill_costs(request, helpers, policy._outlook.uncached(request, helpers)) == [5.0, 10.0]
+    assert policy._prefill_costs(request, helpers, policy._forecast.uncached(request, helpers)) == [5.0, 10.0]
     helpers[0].take(0)
     helpers[0].take(0)
     helpers[1].take(0)
-    assert policy._prefill_costs(request, helpers, policy._outlook.uncached(request, helpers)) == [6.0, 10.5]
+    assert policy._prefill_costs(request, helpers, policy._forecast.uncached(request, helpers)) == [6.0, 10.5]
 
 
 def test_the_decode_formula() -> None:

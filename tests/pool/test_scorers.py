@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from extproc.pool.outlook import Outlook, OutlookParameters
+from extproc.pool.cache_forecast import CacheForecast, CacheForecastParameters
 from extproc.pool.policies import make_policy
 from extproc.pool.policy import Scorer
 from extproc.pool.scorers import (
@@ -105,17 +105,17 @@ def test_least_token_counts_uncached_prompts_and_output_to_come() -> None:
 
 
 def test_cached_tokens_of_requests_on_their_way_are_no_work() -> None:
-    outlook = Outlook(OutlookParameters())
+    forecast = CacheForecast(CacheForecastParameters())
     made = endpoint("a")
-    outlook.index.learn("a", [1, 2, 3])
+    forecast.index.learn("a", [1, 2, 3])
 
     class Lease:
         request = asking(500, (1, 2, 3, 4))
         prefill = None
 
     lease = Lease()
-    outlook.uncached(lease.request, [made])
-    outlook.chosen(lease, made, 0.0)
-    assert outlook.saved(made) == 300.0
-    outlook.released(lease, made, 0.0)
-    assert outlook.saved(made) == 0.0
+    forecast.uncached(lease.request, [made])
+    forecast.chosen(lease, made, 0.0)
+    assert forecast.saved(made) == 300.0
+    forecast.released(lease, made, 0.0)
+    assert forecast.saved(made) == 0.0

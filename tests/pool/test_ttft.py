@@ -59,18 +59,18 @@ def test_only_what_was_served_is_remembered() -> None:
     answered = send(pool, asking(1000, (1, 2)), "a")
     answered.served(1.0)
     answered.release(9.0)
-    assert policy.outlook.index.view().blocks == 2
-    assert policy.outlook.index.view().expected == 0
+    assert policy.forecast.index.view().blocks == 2
+    assert policy.forecast.index.view().expected == 0
 
 
 def test_a_request_that_moves_is_learnt_where_it_was_served() -> None:
     pool, policy = build("a", "b")
     lease = send(pool, asking(1000, (1, 2)), "a")
     lease.move("b", 1.0)
-    assert policy.outlook.index.depths((1, 2), ["a", "b"]) == [0, 2]
+    assert policy.forecast.index.depths((1, 2), ["a", "b"]) == [0, 2]
     lease.served(2.0)
     lease.release(3.0)
-    assert policy.outlook.index.depths((1, 2), ["a", "b"]) == [0, 2]
+    assert policy.forecast.index.depths((1, 2), ["a", "b"]) == [0, 2]
 
 
 def test_the_engine_s_own_cache_size_bounds_what_is_remembered() -> None:
@@ -80,7 +80,7 @@ def test_the_engine_s_own_cache_size_bounds_what_is_remembered() -> None:
     observed(found, block_size=16.0, num_blocks=25.0)  # 400 tokens are 4 blocks of 100
     lease = send(pool, asking(1000, tuple(range(10))), "a")
     lease.served(1.0)
-    assert policy.outlook.index.depths(tuple(range(10)), ["a"]) == [4]
+    assert policy.forecast.index.depths(tuple(range(10)), ["a"]) == [4]
 
 
 def test_a_restarted_engine_and_one_that_goes_have_an_empty_cache() -> None:
@@ -91,14 +91,14 @@ def test_a_restarted_engine_and_one_that_goes_have_an_empty_cache() -> None:
         lease.release(1.0)
     pool.observe("a", msgspec.structs.replace(LOAD, prompt_tokens_total=5000.0), 2.0)
     pool.observe("a", msgspec.structs.replace(LOAD, prompt_tokens_total=6000.0), 3.0)
-    assert policy.outlook.index.depths((1, 2), ["a", "b"]) == [2, 2]
+    assert policy.forecast.index.depths((1, 2), ["a", "b"]) == [2, 2]
     pool.observe("a", msgspec.structs.replace(LOAD, prompt_tokens_total=10.0), 4.0)
-    assert policy.outlook.index.depths((1, 2), ["a", "b"]) == [0, 2]
+    assert policy.forecast.index.depths((1, 2), ["a", "b"]) == [0, 2]
     held = send(pool, asking(1000, (3,)), "b")
     pool.set_members({}, 5.0)
     held.served(6.0)
     held.release(6.0)
-    assert (policy.outlook.index.view().endpoints, policy.outlook.index.view().blocks) == (0, 0)
+    assert (policy.forecast.index.view().endpoints, policy.forecast.index.view().blocks) == (0, 0)
 
 
 def test_requests_of_others_count_as_the_usual_ones() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from extproc.pool.load import EngineLoad
 from extproc.pool.policy import LeastRequests, PickRequest, ScoredPolicy
 from extproc.pool.pool import NoEndpoints, Pick, Pool
-from extproc.pool.waiting import Place, QueueFull, QueueLimits, Saturated, SaturationLimits
+from extproc.pool.waiting import PoolQueueFull, QueueLimits, QueuePlace, Saturated, SaturationLimits
 
 A, B = "10.0.0.1:8000", "10.0.0.2:8000"
 ASK = PickRequest(model="m")
@@ -31,13 +31,13 @@ def pool(*addresses: str, in_flight: int | None = 1, **queue: float) -> Pool:
     return made
 
 
-def admitted(outcome: Pick | Place[Pick]) -> Pick:
+def admitted(outcome: Pick | QueuePlace[Pick]) -> Pick:
     assert isinstance(outcome, Pick), outcome
     return outcome
 
 
-def waiting(outcome: Pick | Place[Pick]) -> Place[Pick]:
-    assert isinstance(outcome, Place), outcome
+def waiting(outcome: Pick | QueuePlace[Pick]) -> QueuePlace[Pick]:
+    assert isinstance(outcome, QueuePlace), outcome
     assert outcome.outcome == "waiting"
     return outcome
 
@@ -89,7 +89,7 @@ def test_a_full_queue_refuses_and_a_place_left_is_free_at_once() -> None:
     made = pool(A, max_size=1)
     admitted(made.admit(ASK, 0.0))
     place = waiting(made.admit(ASK, 0.0))
-    with pytest.raises(QueueFull):
+    with pytest.raises(PoolQueueFull):
         made.admit(ASK, 0.0)
     place.leave()
     place.leave()
@@ -139,12 +139,12 @@ def test_no_endpoint_is_filled_beyond_its_limit_and_none_idles_while_somebody_wa
 ) -> None:
     made = pool(A, B, in_flight=limit, timeout=1000.0, max_size=20)
     leases: list[Pick] = []
-    places: list[Place[Pick]] = []
+    places: list[QueuePlace[Pick]] = []
     for now, (event, which) in enumerate(events):
         if event == "a":
             try:
                 outcome = made.admit(ASK, float(now))
-            except QueueFull:
+            except PoolQueueFull:
                 continue
             if isinstance(outcome, Pick):
                 leases.append(outcome)

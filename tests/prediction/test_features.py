@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.prediction.features import SLOTS, Ask, features
+from extproc.prediction.features import SLOTS, PredictionInput, features
 
 
 def prior(text: str) -> float:
-    return features(Ask(text=text)).prior
+    return features(PredictionInput(text=text)).prior
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,9 @@ def test_an_article_in_front_of_a_unit_is_no_length() -> None:
 
 def test_only_the_ends_of_a_long_text_are_read() -> None:
     middle = "lorem ipsum " * 10_000
-    one = features(Ask(text="Summarize this. " + middle + "write a report" + middle + " Thanks.", prompt_tokens=5))
+    one = features(
+        PredictionInput(text="Summarize this. " + middle + "write a report" + middle + " Thanks.", prompt_tokens=5)
+    )
     assert len(one.grams) < 200
 
 
@@ -45,17 +47,17 @@ def test_a_translation_is_about_as_long_as_its_text() -> None:
 
 
 def test_what_tells_requests_apart_has_its_own_marks() -> None:
-    base = Ask(model="m", tenant="t", route="r", text="hello", prompt_tokens=10)
+    base = PredictionInput(model="m", tenant="t", route="r", text="hello", prompt_tokens=10)
     others = [
-        Ask(model="n", tenant="t", route="r", text="hello", prompt_tokens=10),
-        Ask(model="m", tenant="u", route="r", text="hello", prompt_tokens=10),
-        Ask(model="m", tenant="t", route="s", text="hello", prompt_tokens=10),
-        Ask(model="m", tenant="t", route="r", text="hello", prompt_tokens=1000),
-        Ask(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, stream=True),
-        Ask(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, structured=True),
-        Ask(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, turns=3),
-        Ask(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, last_answer=900),
-        Ask(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, max_tokens=64),
+        PredictionInput(model="n", tenant="t", route="r", text="hello", prompt_tokens=10),
+        PredictionInput(model="m", tenant="u", route="r", text="hello", prompt_tokens=10),
+        PredictionInput(model="m", tenant="t", route="s", text="hello", prompt_tokens=10),
+        PredictionInput(model="m", tenant="t", route="r", text="hello", prompt_tokens=1000),
+        PredictionInput(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, stream=True),
+        PredictionInput(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, structured=True),
+        PredictionInput(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, turns=3),
+        PredictionInput(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, last_answer=900),
+        PredictionInput(model="m", tenant="t", route="r", text="hello", prompt_tokens=10, max_tokens=64),
     ]
     assert all(features(other).marks != features(base).marks for other in others)
     assert all(features(other).grams == features(base).grams for other in others)
@@ -68,7 +70,9 @@ def test_what_tells_requests_apart_has_its_own_marks() -> None:
     st.integers(-5, 10**12),
 )
 def test_any_text_has_features(text: str, name: str, limit: int | None, tokens: int) -> None:
-    found = features(Ask(text=text, model=name, tenant=name, route=name, max_tokens=limit, prompt_tokens=tokens))
+    found = features(
+        PredictionInput(text=text, model=name, tenant=name, route=name, max_tokens=limit, prompt_tokens=tokens)
+    )
     assert -2 <= found.prior <= 2
     assert found.cap >= 0
     assert all(0 <= slot < SLOTS for slot in found.grams + found.marks)

@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.prediction.features import Ask, Features, features
-from extproc.prediction.predictor import LONGEST, Corrupt, Predictor
+from extproc.prediction.features import Features, PredictionInput, features
+from extproc.prediction.predictor import LONGEST, Corrupt, LengthPredictor
 
 
 def asks(text: str, *, model: str = "m", max_tokens: int | None = None, tenant: str = "") -> Features:
-    return features(Ask(model=model, tenant=tenant, text=text, max_tokens=max_tokens))
+    return features(PredictionInput(model=model, tenant=tenant, text=text, max_tokens=max_tokens))
 
 
 TOPICS = ("rivers", "steam engines", "tax law", "chess openings", "rust macros", "bread")
 
 
-def taught(number: int = 400, *, seed: int = 1) -> Predictor:
+def taught(number: int = 400, *, seed: int = 1) -> LengthPredictor:
     """Reports are long, summaries short, whatever they are about."""
-    predictor, dice = Predictor(), Random(seed)
+    predictor, dice = LengthPredictor(), Random(seed)
     for _ in range(number):
         kind = dice.choice(("report", "summary"))
         tokens = round(dice.lognormvariate(math.log(1500 if kind == "report" else 60), 0.3))
@@ -30,7 +30,7 @@ def taught(number: int = 400, *, seed: int = 1) -> Predictor:
 
 
 def test_words_alone_order_prompts_before_anything_is_learned() -> None:
-    predictor = Predictor()
+    predictor = LengthPredictor()
     essay = predictor.predict(asks("Write a detailed essay about the history of rivers"))
     label = predictor.predict(asks("Classify the sentiment. Answer with one word: I like rivers"))
     assert label.median < essay.median / 3
@@ -52,7 +52,7 @@ def test_the_high_prediction_covers_nine_of_ten() -> None:
 
 
 def test_models_are_told_apart() -> None:
-    predictor = Predictor()
+    predictor = LengthPredictor()
     for _ in range(150):
         predictor.learn(asks("tell about bread", model="verbose"), 1000, 0.0)
         predictor.learn(asks("tell about bread", model="terse"), 50, 0.0)
@@ -93,7 +93,7 @@ def test_one_absurd_answer_moves_little() -> None:
 
 
 def test_what_came_to_nothing_teaches_nothing() -> None:
-    predictor = Predictor()
+    predictor = LengthPredictor()
     predictor.learn(asks("hello"), 0, 0.0)
     predictor.learn(asks("hello"), -5, 0.0)
     assert predictor.learned == predictor.errors.observed == 0
@@ -101,7 +101,7 @@ def test_what_came_to_nothing_teaches_nothing() -> None:
 
 def test_saved_and_loaded_it_predicts_the_same() -> None:
     predictor = taught()
-    loaded = Predictor.load(predictor.save())
+    loaded = LengthPredictor.load(predictor.save())
     for text in ("report about bread", "summary about chess", "something else"):
         assert loaded.predict(asks(text)).median == pytest.approx(predictor.predict(asks(text)).median, rel=1e-4)
         assert loaded.predict(asks(text)).high == pytest.approx(predictor.predict(asks(text)).high, rel=1e-4)
@@ -110,18 +110,18 @@ def test_saved_and_loaded_it_predicts_the_same() -> None:
 
 
 def test_what_is_saved_is_bounded() -> None:
-    predictor, dice = Predictor(), Random(3)
+    predictor, dice = LengthPredictor(), Random(3)
     for number in range(3000):
         words = " ".join(f"w{dice.randrange(10**6)}" for _ in range(60))
         predictor.learn(asks(words, model=f"model {number}", tenant=f"tenant {number}"), 100, 0.0)
     assert len(predictor.save()) < 1_000_000
-    assert "learned=3000" in repr(Predictor.load(predictor.save()))
+    assert "learned=3000" in repr(LengthPredictor.load(predictor.save()))
 
 
 @given(st.binary(max_size=200))
 def test_noise_is_refused(data: bytes) -> None:
     with pytest.raises(Corrupt):
-        Predictor.load(data)
+        LengthPredictor.load(data)
 
 
 @given(st.data())
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_refused_or_harmless(data: st.DataObject) -> None:
         saved[data.draw(st.integers(0, len(saved) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(saved)))
     try:
-        predictor = Predictor.load(bytes(saved[:cut]))
+        predictor = LengthPredictor.load(bytes(saved[:cut]))
     except Corrupt:
         return
     found = predictor.predict(asks("report about bread"))
@@ -143,12 +143,12 @@ SAVED = taught(20).save()
 
 def test_a_bomb_is_refused() -> None:
     with pytest.raises(Corrupt):
-        Predictor.load(zlib.compress(b"\0" * 50_000_000))
+        LengthPredictor.load(zlib.compress(b"\0" * 50_000_000))
 
 
 @given(st.text(max_size=300), st.integers(1, 10**9), st.one_of(st.none(), st.integers(-5, 10**9)))
 def test_predictions_stay_in_range_whatever_is_asked_and_answered(text: str, tokens: int, limit: int | None) -> None:
-    predictor = Predictor()
+    predictor = LengthPredictor()
     asked = asks(text, max_tokens=limit)
     for _ in range(5):
         predictor.learn(asked, tokens, 0.0)
@@ -158,7 +158,7 @@ def test_predictions_stay_in_range_whatever_is_asked_and_answered(text: str, tok
 
 
 def test_errors_are_those_of_predictions_made_before_learning() -> None:
-    predictor = Predictor()
+    predictor = LengthPredictor()
     asked = asks("hello there")
     expected = predictor.predict(asked).median
     predictor.learn(asked, 500, 7.0)

@@ -10,7 +10,7 @@ from extproc.scheduling.job import Job
 from extproc.scheduling.labels import Condition
 from extproc.scheduling.outcome import Refused
 from extproc.scheduling.policy import Policies, QuotaScheduling, Scheduler, Workload
-from extproc.scheduling.ticket import Admitted, End, Hit, Outcome, Waiting
+from extproc.scheduling.ticket import Admitted, End, FlowPlace, Hit, Outcome
 
 _ids = count()
 
@@ -58,8 +58,8 @@ def refused(outcome: Outcome | None) -> Refused:
     return outcome
 
 
-def waiting(outcome: Outcome) -> Waiting:
-    assert isinstance(outcome, Waiting), outcome
+def waiting(outcome: Outcome) -> FlowPlace:
+    assert isinstance(outcome, FlowPlace), outcome
     return outcome
 
 

@@ -10,7 +10,7 @@ from extproc.payload.usage import Usage
 from extproc.scheduling.adaptive import Adaptive
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.policy import AverageLatencyScheduling, Policies
-from extproc.scheduling.ticket import Admitted, End, Ticket, Waiting
+from extproc.scheduling.ticket import Admitted, End, FlowPlace, Ticket
 from tests.scheduling.build import admitted, job, refused, tiers, waiting
 
 
@@ -138,7 +138,7 @@ def test_a_destination_at_twice_its_capacity_keeps_working() -> None:
     policy = AverageLatencyScheduling(name="a", unit="requests", scheduler=tiers(timeout=5))
     flow = Flow(Policies(adaptive=(policy,)), 0)
     backlog: deque[tuple[Ticket, float]] = deque()
-    places: list[Waiting] = []
+    places: list[FlowPlace] = []
     served: Counter[str] = Counter()
     backlogs = []
     for tenth in range(15_000):
@@ -148,7 +148,7 @@ def test_a_destination_at_twice_its_capacity_keeps_working() -> None:
             outcome = flow.enter(job(tier="gold" if (tenth + i) % 2 else "bronze"), now)
             if isinstance(outcome, Admitted):
                 backlog.append((outcome.ticket, now))
-            elif isinstance(outcome, Waiting):
+            elif isinstance(outcome, FlowPlace):
                 places.append(outcome)
         flow.tick(now)
         backlog += [(place.ticket, now) for place in places if place.outcome == "admitted"]

@@ -15,7 +15,7 @@ from extproc.scheduling.flow import Flow
 from extproc.scheduling.policy import Caching, ConcurrencyLimiting, ConcurrencyScheduling, Policies, QuotaScheduling
 from extproc.scheduling.state.claims import CacheBounds, CacheEntry
 from extproc.scheduling.state.memory import CacheTable
-from extproc.scheduling.ticket import End, Waiting
+from extproc.scheduling.ticket import End, FlowPlace
 from tests.scheduling.build import admitted, hit, job, refused, run_to, tiers, used, waiting
 
 BASE = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"temperature":0.5}'
@@ -188,7 +188,7 @@ def test_what_is_not_kept(end: End) -> None:
 def test_identical_requests_in_flight_are_one() -> None:
     flow = flow_of()
     leader = admitted(flow.enter(job(key="x"), 0))
-    woken: list[Waiting] = []
+    woken: list[FlowPlace] = []
     places = [waiting(flow.enter(job(key="x"), 1)) for _ in range(3)]
     for place in places:
         assert place.joined

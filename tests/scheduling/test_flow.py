@@ -26,8 +26,8 @@ from extproc.scheduling.policy import (
     Scheduler,
     Workload,
 )
-from extproc.scheduling.state.claims import Answer
-from extproc.scheduling.ticket import Admitted, End, Hit, Outcome, PlaceOutcome, Ticket, Waiting
+from extproc.scheduling.state.claims import Grant
+from extproc.scheduling.ticket import Admitted, End, FlowPlace, Hit, Outcome, PlaceOutcome, Ticket
 from tests.scheduling.build import admitted, hit, job, quota, refused, run_to, tiers, used, waiting
 
 ANSWER = b'{"choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'
@@ -126,7 +126,7 @@ def test_a_hundred_at_once_on_a_quota_of_ten() -> None:
     flow = Flow(quota(10, 1), 0)
     outcomes = [flow.enter(job(), 0) for _ in range(100)]
     assert sum(isinstance(out, Admitted) for out in outcomes) == 10
-    places = [out for out in outcomes if isinstance(out, Waiting)]
+    places = [out for out in outcomes if isinstance(out, FlowPlace)]
     run_to(flow, 30.0)
     assert [place.outcome for place in places] == ["admitted"] * 30 + ["waiting"] * 60
 
@@ -184,7 +184,7 @@ def test_a_full_queue_makes_room_for_a_higher_priority() -> None:
 def test_saturated_priorities_share_a_quota_as_their_weights() -> None:
     flow = Flow(quota(400, 10, unit="tokens"), 0)
     rng, tokens, now = random.Random(3), Counter[str](), 0.0
-    live: list[tuple[str, Waiting, int]] = []
+    live: list[tuple[str, FlowPlace, int]] = []
 
     def fill() -> None:
         counts = Counter(name for name, _, _ in live)
@@ -192,7 +192,7 @@ def test_saturated_priorities_share_a_quota_as_their_weights() -> None:
             for _ in range(20 - counts[name]):
                 size = rng.randint(1, 40)
                 outcome = flow.enter(job(size, tier=name), now)
-                if isinstance(outcome, Waiting):
+                if isinstance(outcome, FlowPlace):
                     live.append((name, outcome, size))
 
     fill()
@@ -374,7 +374,7 @@ def test_who_leaves_while_the_remote_store_decides_gives_back() -> None:
     prepared.ticket.undo(0)
     assert refused(flow.finish(prepared, flow.store.ask(prepared.ask, 0), 0)).reason == "left"
     assert left(flow, "quota", 0) == 1
-    place = waiting(flow.finish(_asked(flow), Answer(), 0))
+    place = waiting(flow.finish(_asked(flow), Grant(), 0))
     (attempt,) = flow.attempts(0)
     place.leave()
     flow.answered(attempt, flow.store.ask(attempt.ask, 0), 0)
@@ -395,7 +395,7 @@ class Life:
         self.spent: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.sent: list[Ticket] = []
-        self.places: list[Waiting] = []
+        self.places: list[FlowPlace] = []
 
     def step(self) -> None:
         rng = self.rng
@@ -407,7 +407,7 @@ class Life:
         self.kinds[type(outcome).__name__] += 1
         if isinstance(outcome, Admitted | Hit):
             self.sent.append(outcome.ticket)
-        elif isinstance(outcome, Waiting):
+        elif isinstance(outcome, FlowPlace):
             self.places.append(outcome)
         if self.places and rng.random() < 0.1:
             self.places.pop(rng.randrange(len(self.places))).leave()
@@ -467,7 +467,7 @@ def test_every_token_and_slot_is_conserved_over_a_hundred_thousand_random_ending
     for _ in range(100_000):
         life.step()
     life.finish()
-    wanted = ("Hit", "Refused", "Waiting", "admitted", "answered", "expired", "evicted", "undo", "crash")
+    wanted = ("Hit", "Refused", "FlowPlace", "admitted", "answered", "expired", "evicted", "undo", "crash")
     assert min(life.kinds[kind] for kind in wanted) > 50, life.kinds
     assert flow.idle
     assert left(flow, "c", life.now) == 80
@@ -511,12 +511,12 @@ def test_a_tenant_that_says_less_than_it_uses_gets_no_more() -> None:
     )
     flow = Flow(Policies(quotas=(policy,)), 0)
     tokens, now = Counter[str](), 0.0
-    live: list[tuple[str, Waiting]] = []
+    live: list[tuple[str, FlowPlace]] = []
     while tokens.total() < 50_000:
         for tenant, said in (("honest", 100), ("liar", 10)):
             while sum(name == tenant for name, _ in live) < 5:
                 outcome = flow.enter(job(said, tenant=tenant), now)
-                live.append((tenant, outcome if isinstance(outcome, Waiting) else waiting_of(outcome)))
+                live.append((tenant, outcome if isinstance(outcome, FlowPlace) else waiting_of(outcome)))
         now = max(now, flow.next_event())
         flow.tick(now)
         for tenant, place in live:
@@ -528,10 +528,10 @@ def test_a_tenant_that_says_less_than_it_uses_gets_no_more() -> None:
     assert tokens.total() <= 200 + 100 * now + 200
 
 
-def waiting_of(outcome: Outcome) -> Waiting:
+def waiting_of(outcome: Outcome) -> FlowPlace:
     """A place for a request that passed at once, so that both can be treated alike."""
     ticket = admitted(outcome).ticket
-    place = Waiting(ticket, 0)
+    place = FlowPlace(ticket, 0)
     place.outcome = "admitted"
     return place
 

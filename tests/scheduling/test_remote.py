@@ -18,7 +18,7 @@ from extproc.scheduling.policy import (
     QuotaScheduling,
 )
 from extproc.scheduling.state.memory import MemoryStore
-from extproc.scheduling.ticket import Admitted, Attempt, End, Hit, Prepared, Ticket, Waiting
+from extproc.scheduling.ticket import Admitted, Attempt, End, FlowPlace, Hit, Prepared, Ticket
 from tests.scheduling.build import job, tiers
 
 ANSWER = b'{"choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'
@@ -32,7 +32,7 @@ class Far:
         self.flow, self.rng, self.now = flow, rng, 0.0
         self.pending: list[Callable[[], None]] = []
         self.sent: list[Ticket] = []
-        self.places: list[Waiting] = []
+        self.places: list[FlowPlace] = []
         self.asked: list[Ticket] = []
         self.kinds: Counter[str] = Counter()
         self.spent = 0
@@ -52,7 +52,7 @@ class Far:
         self.kinds[outcome.reason if isinstance(outcome, Refused) else type(outcome).__name__] += 1
         if isinstance(outcome, Admitted | Hit):
             self.sent.append(outcome.ticket)
-        elif isinstance(outcome, Waiting):
+        elif isinstance(outcome, FlowPlace):
             self.places.append(outcome)
 
     def answer(self, attempt: Attempt) -> None:
@@ -115,7 +115,7 @@ def test_everything_is_conserved_whatever_the_order_of_answers() -> None:
     for _ in range(20_000):
         far.step()
     far.finish_all()
-    wanted = ("Admitted", "Hit", "Waiting", "admitted", "answered", "expired", "left", "too_many_in_flight")
+    wanted = ("Admitted", "Hit", "FlowPlace", "admitted", "answered", "expired", "left", "too_many_in_flight")
     assert min(far.kinds[kind] for kind in wanted) > 20, far.kinds
     assert flow.idle
     levels = {name: flow.store.levels(name, 1, far.now)[0].left for name in ("c", "s", "q")}

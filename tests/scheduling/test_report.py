@@ -18,15 +18,15 @@ from extproc.scheduling.policy import (
     Criterion,
     LoadRamping,
     Policies,
-    Policy,
     QuotaScheduling,
     RampStep,
     RateLimiting,
     Scheduler,
+    TrafficPolicy,
     Workload,
 )
 from extproc.scheduling.report import explain, state
-from extproc.scheduling.ticket import Admitted, Waiting
+from extproc.scheduling.ticket import Admitted, FlowPlace
 from tests.scheduling.build import admitted, job, tiers
 
 ALL = Policies(
@@ -82,8 +82,8 @@ def test_explanations_come_true() -> None:
         asked = job(tier="gold")
         (row,) = explain(flow, asked, now)
         outcome = flow.enter(asked, now)
-        assert isinstance(outcome, Admitted if row.says == "pass" else Waiting)
-        if isinstance(outcome, Waiting) and i % 3 == 0:
+        assert isinstance(outcome, Admitted if row.says == "pass" else FlowPlace)
+        if isinstance(outcome, FlowPlace) and i % 3 == 0:
             outcome.leave()
 
 
@@ -126,8 +126,8 @@ RAMP: dict[str, Any] = {"name": "r", "steps": (RampStep(1, 0),)}
         ),
     ],
 )
-def test_what_is_wrong_is_found(policy: Policy, field: str) -> None:
-    groups: dict[type[Policy], str] = {
+def test_what_is_wrong_is_found(policy: TrafficPolicy, field: str) -> None:
+    groups: dict[type[TrafficPolicy], str] = {
         RateLimiting: "rates",
         ConcurrencyLimiting: "concurrency",
         ConcurrencyScheduling: "slots",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extproc.shared.options import Options
+from extproc.shared.options import RedisOptions
 from extproc.shared.store import RedisStore
 from tests.shared.clock import Clock
 from tests.support.redis import RedisServer, redis_server
@@ -41,7 +41,7 @@ async def connect(clock: Clock) -> AsyncIterator[Open]:
 
     async def make(redis: RedisServer, **options: Any) -> RedisStore:
         given = {"prefix": prefix, "limit": 30.0, "give_up": 30.0, "retry": 0.01, "own_time": True, **options}
-        store = RedisStore(redis.url, clock=clock, options=Options(**given))
+        store = RedisStore(redis.url, clock=clock, options=RedisOptions(**given))
         stores.append(store)
         await store.start()
         return store

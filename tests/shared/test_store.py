@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from redis.asyncio.connection import SSLConnection
 
 from extproc.scheduling.state.claims import (
-    Answer,
-    Ask,
     BucketClaim,
     CacheBounds,
     CacheEntry,
     Claim,
+    Claims,
+    Grant,
     Lookup,
     Return,
     SlotClaim,
 )
 from extproc.scheduling.state.memory import MemoryStore
-from extproc.shared.options import Options
+from extproc.shared.options import RedisOptions
 from extproc.shared.store import RedisStore
 from tests.shared.clock import Clock
 from tests.shared.conftest import Open
@@ -37,7 +37,7 @@ KEYS = ("", "a", "b", "c", "d", "\udc80 half a character", "x" * 400)
 
 class Step(msgspec.Struct, frozen=True):
     wait: float
-    ask: Ask
+    ask: Claims
     give: tuple[float, ...] = ()
     """Shares of earlier takings that are returned afterwards; above 1 or below 0 there is more, or a debt."""
     keep: CacheEntry | None = None
@@ -78,7 +78,7 @@ groups = st.lists(claims, max_size=3).map(tuple)
 lookups = st.sampled_from(
     (None, Lookup("cache", "p"), Lookup("cache", "q"), Lookup("cache", "r"), Lookup("cache", "s"))
 )
-asks = st.builds(Ask, groups, lookups, st.lists(groups, max_size=3).map(tuple))
+asks = st.builds(Claims, groups, lookups, st.lists(groups, max_size=3).map(tuple))
 entries = st.builds(
     CacheEntry,
     st.binary(max_size=50),
@@ -99,7 +99,7 @@ steps = st.lists(
 )
 
 
-def same(mine: Answer, other: Answer) -> None:
+def same(mine: Grant, other: Grant) -> None:
     assert (mine.taken, mine.lines, mine.dry_short) == (other.taken, other.lines, other.dry_short)
     assert (mine.short and mine.short.claim) == (other.short and other.short.claim)
     if mine.short is not None and other.short is not None:
@@ -146,7 +146,7 @@ def test_the_same_transcript_gives_the_same_answers(server: RedisServer, transcr
 def play_once(server: RedisServer, transcript: Sequence[Step]) -> None:
     async def run() -> None:
         server.do("FLUSHALL")
-        options = Options(own_time=True, limit=30.0, give_up=30.0)
+        options = RedisOptions(own_time=True, limit=30.0, give_up=30.0)
         store = RedisStore(server.url, clock=Clock(), options=options)
         await store.start()
         try:
@@ -176,17 +176,17 @@ uses = st.lists(
 @given(uses)
 def test_a_full_table_forgets_the_same_keys(server: RedisServer, transcript: list[Use]) -> None:
     def step(use: Use) -> Step:
-        return Step(use.wait, Ask((BucketClaim("many", use.key, use.amount, 3.0, 1.0, 3.0, 10),)))
+        return Step(use.wait, Claims((BucketClaim("many", use.key, use.amount, 3.0, 1.0, 3.0, 10),)))
 
     play_once(server, [step(use) for use in transcript])
 
 
-def one(amount: float = 1.0, capacity: float = 10.0, rate: float = 0.0, key: str = "") -> Ask:
-    return Ask(gates=(BucketClaim("quota", key, amount, capacity, rate, capacity, 100),))
+def one(amount: float = 1.0, capacity: float = 10.0, rate: float = 0.0, key: str = "") -> Claims:
+    return Claims(limits=(BucketClaim("quota", key, amount, capacity, rate, capacity, 100),))
 
 
-def place(name: str, limit: int = 10, ttl: float = 60.0) -> Ask:
-    return Ask(lines=((SlotClaim("slots", "", name, limit, ttl),),))
+def place(name: str, limit: int = 10, ttl: float = 60.0) -> Claims:
+    return Claims(lines=((SlotClaim("slots", "", name, limit, ttl),),))
 
 
 async def test_a_hundred_at_once_over_two_stores_get_what_is_there(server: RedisServer, connect: Open) -> None:
@@ -203,7 +203,7 @@ async def test_a_decision_is_one_command_and_asks_do_not_wait_for_each_other(
     store = await connect(server, heartbeat=1000.0)
     before = server.calls("evalsha")
     asks = [
-        store.ask(Ask((*one().gates, *one(key="k").gates), Lookup("c", "k"), place(str(n)).lines), 1000.0)
+        store.ask(Claims((*one().limits, *one(key="k").limits), Lookup("c", "k"), place(str(n)).lines), 1000.0)
         for n in range(20)
     ]
     tasks = [asyncio.ensure_future(ask) for ask in asks]
@@ -227,7 +227,7 @@ async def test_what_is_settled_is_there_for_the_next_ask(server: RedisServer, co
 
 async def test_a_cancelled_ask_gives_back(server: RedisServer, connect: Open) -> None:
     store = await connect(server)
-    task = asyncio.ensure_future(store.ask(Ask(one(10.0).gates, None, place("a", limit=1).lines), 1000.0))
+    task = asyncio.ensure_future(store.ask(Claims(one(10.0).limits, None, place("a", limit=1).lines), 1000.0))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -260,7 +260,7 @@ async def test_redis_time_decides_and_answers_are_on_the_askers_clock(server: Re
     assert math.isinf(never.at)
     entry = CacheEntry(b"body", 3, 4, 90.0, 200.0)
     store.keep(Lookup("c", "k"), entry, BOUNDS, 100.0)
-    found = (await store.ask(Ask(lookup=Lookup("c", "k")), 500.0)).entry
+    found = (await store.ask(Claims(lookup=Lookup("c", "k")), 500.0)).entry
     assert found is not None
     assert (found.body, found.prompt_tokens) == (b"body", 3)
     assert found.stored_at == pytest.approx(490.0, abs=1.0)
@@ -283,7 +283,7 @@ async def test_a_step_forward_of_redis_clock_fills_a_bucket_and_frees_slots_at_m
     server: RedisServer, connect: Open
 ) -> None:
     store = await connect(server, own_time=False)
-    assert (await store.ask(Ask(one(10.0, rate=1e-3).gates, None, place("a", limit=1).lines), 0.0)).lines == 1
+    assert (await store.ask(Claims(one(10.0, rate=1e-3).limits, None, place("a", limit=1).lines), 0.0)).lines == 1
     last, ahead = read_clock(server, store)
     write_clock(server, store, last, ahead + 86_400)
     answers = [await store.ask(one(1.0, rate=1e-3), 0.0) for _ in range(12)]
@@ -340,7 +340,7 @@ async def test_tls_is_asked_for_by_the_url(clock: Clock) -> None:
 
 async def test_a_password_is_sent_and_never_shown(own_server: RedisServer, connect: Open, clock: Clock) -> None:
     own_server.do("CONFIG", "SET", "requirepass", "hidden-word")
-    asked = Options(own_time=True, limit=30.0, retry=0.01)
+    asked = RedisOptions(own_time=True, limit=30.0, retry=0.01)
     wrong = RedisStore(own_server.url, clock=clock, options=asked, password=lambda: "wrong-word")
     right = RedisStore(own_server.url, clock=clock, options=asked, password=lambda: "hidden-word")
     for store in (wrong, right):

@@ -21,7 +21,7 @@ from extproc.scheduling.policy import (
 )
 from extproc.scheduling.ramp import Ramp
 from extproc.scheduling.report import explain, state
-from extproc.scheduling.state.claims import Answer, Ask, BucketClaim, Claim, Lookup, Return, SlotClaim
+from extproc.scheduling.state.claims import BucketClaim, Claim, Claims, Grant, Lookup, Return, SlotClaim
 from extproc.scheduling.ticket import Prepared
 from extproc.shared.fallback import Local, LocalBucket
 from extproc.shared.store import RedisStore
@@ -40,8 +40,8 @@ def slot(name: str, limit: int = 10) -> SlotClaim:
     return SlotClaim("slots", "", name, limit, 600.0)
 
 
-def gate(*claims: Claim) -> Ask:
-    return Ask(gates=claims)
+def gate(*claims: Claim) -> Claims:
+    return Claims(limits=claims)
 
 
 async def granted(store: RedisStore, number: int, capacity: float = 10.0) -> int:
@@ -49,7 +49,7 @@ async def granted(store: RedisStore, number: int, capacity: float = 10.0) -> int
     return sum(bool(answer.taken) for answer in answers)
 
 
-async def slots(store: RedisStore, names: range, limit: int = 10) -> list[Answer]:
+async def slots(store: RedisStore, names: range, limit: int = 10) -> list[Grant]:
     answers = await asyncio.gather(*(store.ask(gate(slot(str(n), limit)), 1000.0) for n in names))
     return [answer for answer in answers if answer.taken]
 

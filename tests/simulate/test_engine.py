@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extproc.simulate.engine import Engine, EngineProfile, Phase, Request, Sequence
+from extproc.simulate.engine import Engine, EngineProfile, JobPhase, Sequence, SimulatedRequest
 
 # Powers of two: every time below is exact in binary.
 PROFILE = EngineProfile(
@@ -25,8 +25,8 @@ def profile(**changes: object) -> EngineProfile:
     return EngineProfile(**{**{name: getattr(PROFILE, name) for name in PROFILE.__struct_fields__}, **changes})
 
 
-def ask(name: str, prompt: int = 4, output: int = 3, blocks: tuple[int, ...] = (), **more: object) -> Request:
-    return Request(id=name, prompt_tokens=prompt, output_tokens=output, blocks=blocks, **more)  # type: ignore[arg-type]
+def ask(name: str, prompt: int = 4, output: int = 3, blocks: tuple[int, ...] = (), **more: object) -> SimulatedRequest:
+    return SimulatedRequest(id=name, prompt_tokens=prompt, output_tokens=output, blocks=blocks, **more)  # type: ignore[arg-type]
 
 
 def finish(engine: Engine) -> float:
@@ -78,7 +78,7 @@ def test_a_long_prompt_is_prefilled_in_chunks_beside_running_decodes() -> None:
     second = 0.5625 + 0.5 + 0.25 + 63 / 64
     assert long.admitted_at == 0.5625
     assert long.first_token_at == second + 0.5 + 0.25 + 37 / 64
-    assert short.phase is Phase.FINISHED
+    assert short.phase is JobPhase.FINISHED
 
 
 def test_a_request_waits_for_the_step_in_progress_and_cuts_a_leap() -> None:
@@ -172,7 +172,7 @@ def test_adapters_beyond_the_limit_wait_while_others_pass() -> None:
     engine.next_step_at()
     load = engine.load(0.0)
     assert (load.running_loras, load.waiting_loras) == (("x",), ("y",))
-    assert (a.phase, b.phase, c.phase) == (Phase.RUNNING, Phase.WAITING, Phase.RUNNING)
+    assert (a.phase, b.phase, c.phase) == (JobPhase.RUNNING, JobPhase.WAITING, JobPhase.RUNNING)
     finish(engine)
     assert a.first_token_at == 8.0 + 0.5 + 8 / 64
     assert b.admitted_at == a.finished_at
@@ -217,7 +217,7 @@ def test_abort_frees_blocks_and_reports_nothing_more() -> None:
         (ask("a", prompt=1020, output=5), "more than 1024"),
     ],
 )
-def test_impossible_requests_are_refused(request_: Request, reason: str) -> None:
+def test_impossible_requests_are_refused(request_: SimulatedRequest, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Engine(PROFILE).submit(request_, 0.0)
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from detectors.masking import Vault
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer, Decision, ResponsePlan
+from extproc.exchange.values import Decision, LocalReply, ResponsePlan
 from extproc.payload.usage import Usage
 from extproc.prediction.features import Features
-from extproc.prediction.predictor import Prediction, Predictor
+from extproc.prediction.predictor import LengthPrediction, LengthPredictor
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.policy import (
@@ -30,14 +30,14 @@ from extproc.scheduling.policy import (
     Scheduler,
 )
 from extproc.scheduling.state.claims import CacheEntry
-from extproc.scheduling.ticket import End, Outcome, Prepared, Waiting
+from extproc.scheduling.ticket import End, FlowPlace, Outcome, Prepared
 from extproc.steps.admit import Admission, replay
-from extproc.steps.errand import Errand
 from extproc.steps.guard import Guarding
 from extproc.steps.labels import FIXED, Labelling
 from extproc.steps.pipeline import Wait, decide
 from extproc.steps.request import Request, RequestHead
-from extproc.steps.routes import Backend, HostRoutes, Rule
+from extproc.steps.routes import Backend, HostRoutes, RouteRule
+from extproc.steps.work import Work
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 KEPT = {
@@ -57,14 +57,14 @@ class Gate:
         self.flow = Flow(Policies(**policies), 0.0, remote=remote)
         self.labelling = Labelling((("model", FIXED["model"]),), predicts=True)
         self.predicts = predicts
-        self.predictor = Predictor()
+        self.predictor = LengthPredictor()
         self.jobs: list[Job] = []
         self.remote = remote
 
     def clock(self) -> float:
         return self.now
 
-    def predict(self, found: Features) -> Prediction:
+    def predict(self, found: Features) -> LengthPrediction:
         return self.predictor.predict(found)
 
     def caches(self, labels: Mapping[str, str]) -> bool:
@@ -86,12 +86,12 @@ class Gate:
     def changed(self) -> None:
         """Nobody else waits."""
 
-    def beside(self, work: Callable[[], Answer]) -> Awaitable[Answer]:
+    def beside(self, work: Callable[[], LocalReply]) -> Awaitable[LocalReply]:
         raise AssertionError(f"nothing here is long: {work}")
 
 
 def request(gate: Gate | None, body: dict[str, Any] | bytes = CHAT, **headers: str) -> Request:
-    rule = Rule("r/0", (Backend("pool/p", 1),), restore_model=True, response_set=(("x-a", b"1"),))
+    rule = RouteRule("r/0", (Backend("pool/p", 1),), restore_model=True, response_set=(("x-a", b"1"),))
     head = {
         ":method": b"POST",
         ":path": b"/v1/chat/completions",
@@ -101,16 +101,16 @@ def request(gate: Gate | None, body: dict[str, Any] | bytes = CHAT, **headers: s
     routes = HostRoutes("h", (rule,))
     found = Request(RequestHead(head), routes, (rule,), body_limit=1 << 20, now=0.0, expect=lambda _m, n: (n // 4, 9))
     found.raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    found.gate = gate
+    found.flow = gate
     return found
 
 
-def answered(outcome: Decision | Answer | Wait) -> Answer:
-    assert isinstance(outcome, Answer), outcome
+def answered(outcome: Decision | LocalReply | Wait) -> LocalReply:
+    assert isinstance(outcome, LocalReply), outcome
     return outcome
 
 
-def refused(outcome: Decision | Answer | Wait) -> tuple[int, str, str]:
+def refused(outcome: Decision | LocalReply | Wait) -> tuple[int, str, str]:
     answer = answered(outcome)
     error = json.loads(answer.body)["error"]
     assert dict(answer.headers)["x-sluice-reason"] == error["code"].encode()
@@ -179,7 +179,7 @@ def test_a_full_queue_tells_the_place_and_the_wait() -> None:
     first, second, third = request(gate), request(gate), request(gate)
     assert isinstance(decide(first), Decision)
     place = decide(second)
-    assert isinstance(place, Waiting)
+    assert isinstance(place, FlowPlace)
     answer = answered(decide(third))
     assert refused(answer) == (503, "server_error", "queue_full")
     assert dict(answer.headers)["x-sluice-queue-position"] == b"2"
@@ -198,7 +198,7 @@ def test_who_waited_too_long_is_refused_after_the_wait() -> None:
     decide(request(gate))
     one = request(gate)
     place = decide(one)
-    assert isinstance(place, Waiting)
+    assert isinstance(place, FlowPlace)
     gate.now = 11.0
     place.retry(gate.now)
     assert refused(decide(one)) == (503, "server_error", "queue_timeout")
@@ -208,11 +208,11 @@ def test_who_waited_too_long_is_refused_after_the_wait() -> None:
 
 async def test_a_remote_store_is_asked_in_an_errand() -> None:
     gate = Gate(remote=True, concurrency=(ConcurrencyLimiting(name="c", max_concurrency=1),))
-    for expected in (Decision, Answer):
+    for expected in (Decision, LocalReply):
         one = request(gate)
-        errand = decide(one)
-        assert isinstance(errand, Errand)
-        await errand.begin()
+        work = decide(one)
+        assert isinstance(work, Work)
+        await work.begin()
         assert isinstance(decide(one), expected)
 
 
@@ -305,4 +305,4 @@ def test_no_body_breaks_the_step(fields: dict[str, Any], path: str, messages: li
     gate = caching()
     one = request(gate, {"model": "m", "messages": messages, "prompt": "x", "input": "y", **fields})
     one.head = RequestHead({":method": b"POST", ":path": path.encode(), ":authority": b"h"})
-    assert isinstance(decide(one), Decision | Answer)
+    assert isinstance(decide(one), Decision | LocalReply)

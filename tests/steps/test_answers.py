@@ -12,11 +12,11 @@ from detectors.guard import Check, Guard
 from detectors.masking import Vault
 from detectors.policy import Action, Policy
 from detectors.text import Text
-from extproc.payload.guard.fields import Channel, TextFilter
+from extproc.payload.guard.fields import TextChannel, TextFilter
 from extproc.steps.answers import answer_filter, fails_closed, watches_only
 from extproc.steps.guard import Guarding, Watch
 
-CONTENT, ARGUMENTS, ECHO = Channel("content", 0), Channel("arguments", 0), Channel("echo", 0)
+CONTENT, ARGUMENTS, ECHO = TextChannel("content", 0), TextChannel("arguments", 0), TextChannel("echo", 0)
 
 
 class Word:
@@ -60,7 +60,7 @@ def masked() -> Vault:
     return vault
 
 
-def opened(state: Guarding, channel: Channel = CONTENT) -> TextFilter:
+def opened(state: Guarding, channel: TextChannel = CONTENT) -> TextFilter:
     open_filter = answer_filter(state)
     assert open_filter is not None
     return open_filter(channel)
@@ -126,7 +126,7 @@ def test_a_detector_that_fails_is_counted_and_denies() -> None:
 
 def test_texts_of_one_answer_share_only_the_counts() -> None:
     state = Guarding((watch("p", action="deny"),))
-    first, second = opened(state), opened(state, Channel("content", 1))
+    first, second = opened(state), opened(state, TextChannel("content", 1))
     assert through(first, "ann@b.c ") == ("", True)
     assert through(second, "fine") == ("fine", False)
 

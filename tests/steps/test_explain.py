@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.steps.explain import Asked, explained
+from extproc.steps.explain import WrittenRequest, explained
 from extproc.steps.live import Live
-from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
+from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
 A, B = (Backend(f"provider/{name}", 1, model="ours", is_provider=True) for name in "ab")
-RULE = Rule("r/0", (A, B))
+RULE = RouteRule("r/0", (A, B))
 LIVE = Live(RouteTable({"api": HostRoutes("api", (RULE,))}))
 
 
-def asked(body: Any = CHAT, **fields: Any) -> Asked:
-    return Asked(body=msgspec.Raw(msgspec.json.encode(body)), **fields)
+def asked(body: Any = CHAT, **fields: Any) -> WrittenRequest:
+    return WrittenRequest(body=msgspec.Raw(msgspec.json.encode(body)), **fields)
 
 
 def expect(_model: str, size: int) -> tuple[int, int]:
@@ -48,19 +48,19 @@ def test_it_changes_nobodys_turn() -> None:
     [
         (asked(host="nowhere"), "404 route_not_found: No route for host 'nowhere'."),
         (asked({"messages": "x"}), "400 "),
-        (Asked(), "400 empty_body"),
-        (Asked(body=msgspec.Raw(b'"no json"')), "400 invalid_json"),
-        (Asked(method="CONNECT"), "404 route_not_found"),
+        (WrittenRequest(), "400 empty_body"),
+        (WrittenRequest(body=msgspec.Raw(b'"no json"')), "400 invalid_json"),
+        (WrittenRequest(method="CONNECT"), "404 route_not_found"),
     ],
 )
-def test_why_a_request_does_not_get_to_the_policies(request_: Asked, refused: str) -> None:
+def test_why_a_request_does_not_get_to_the_policies(request_: WrittenRequest, refused: str) -> None:
     found, job = explained(LIVE, request_, expect, 0.0)
     assert job is None
     assert found.refused.startswith(refused)
 
 
 def test_the_list_of_models_is_answered_before_any_policy() -> None:
-    found, job = explained(LIVE, Asked(method="GET", path="/v1/models"), expect, 0.0)
+    found, job = explained(LIVE, WrittenRequest(method="GET", path="/v1/models"), expect, 0.0)
     assert (found.refused, job) == ("", None)
 
 

@@ -15,14 +15,14 @@ from detectors.masking import Vault
 from detectors.patterns import PatternSet, UserPattern
 from detectors.policy import Budget, FailureMode, Policy
 from detectors.text import Text
-from extproc.exchange.values import Answer, Decision
-from extproc.payload.guard.request import Kind
-from extproc.steps.errand import Errand
+from extproc.exchange.values import Decision, LocalReply
+from extproc.payload.guard.request import PassageKind
 from extproc.steps.guard import COMPATIBLE_JUDGE, COMPATIBLE_TEXT, Watch
 from extproc.steps.pipeline import decide
 from extproc.steps.request import Request, RequestHead
 from extproc.steps.route import open_route
-from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
+from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
+from extproc.steps.work import Work
 
 WORDS = {"ann@b.c": "EMAIL", "Bob": "PERSON", "sk-1": "SECRET"}
 
@@ -69,7 +69,9 @@ def chat(*contents: str, role: str = "user") -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": role, "content": content} for content in contents]}
 
 
-async def ran(body: Mapping[str, Any] | bytes, *watches: Watch, **headers: str) -> tuple[Request, Decision | Answer]:
+async def ran(
+    body: Mapping[str, Any] | bytes, *watches: Watch, **headers: str
+) -> tuple[Request, Decision | LocalReply]:
     head = RequestHead(
         {
             ":method": b"POST",
@@ -78,22 +80,22 @@ async def ran(body: Mapping[str, Any] | bytes, *watches: Watch, **headers: str) 
             **{name.replace("_", "-"): value.encode() for name, value in headers.items()},
         }
     )
-    rule = Rule("r/0", (Backend("provider/p", 1, is_provider=True, watches=watches),), pass_non_json=True)
+    rule = RouteRule("r/0", (Backend("provider/p", 1, is_provider=True, watches=watches),), pass_non_json=True)
     opened = open_route(RouteTable({"api": HostRoutes("api", (rule,))}), head)
-    assert not isinstance(opened, Answer)
+    assert not isinstance(opened, LocalReply)
     request = Request(head, *opened, body_limit=300_000, now=0.0, expect=lambda _model, size: (size, 0))
     request.raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     outcome = decide(request)
-    if isinstance(outcome, Errand):
+    if isinstance(outcome, Work):
         await outcome.begin()
         outcome = decide(request)
-    assert isinstance(outcome, Decision | Answer)
+    assert isinstance(outcome, Decision | LocalReply)
     return request, outcome
 
 
 async def denied(body: Mapping[str, Any] | bytes, *watches: Watch, **headers: str) -> tuple[int, str]:
     _, answer = await ran(body, *watches, **headers)
-    assert isinstance(answer, Answer), answer
+    assert isinstance(answer, LocalReply), answer
     return answer.status, json.loads(answer.body)["error"]["code"]
 
 
@@ -105,7 +107,7 @@ async def sent(body: Mapping[str, Any], *watches: Watch, **headers: str) -> Any:
 
 async def test_what_is_denied_gets_403_and_a_reason_without_the_text() -> None:
     request, answer = await ran(chat("key sk-1"), watch())
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, LocalReply)
     error = json.loads(answer.body)["error"]
     assert answer.status == 403
     assert error["code"] == "secret"
@@ -117,7 +119,7 @@ async def test_what_is_denied_gets_403_and_a_reason_without_the_text() -> None:
 
 async def test_the_refusal_of_the_documents() -> None:
     _, answer = await ran(chat("key sk-1"), watch(plain_refusal=True))
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, LocalReply)
     assert (answer.status, answer.body) == (403, COMPATIBLE_TEXT)
     assert dict(answer.headers)["content-type"].startswith(b"text/plain")
 
@@ -158,11 +160,16 @@ async def test_a_dry_run_counts_what_it_would_have_done() -> None:
 
 @pytest.mark.parametrize(
     ("kinds", "status"),
-    [(frozenset(Kind), 403), (frozenset((Kind.LAST_USER,)), 0), (frozenset((Kind.USER,)), 403), (frozenset(), 0)],
+    [
+        (frozenset(PassageKind), 403),
+        (frozenset((PassageKind.LAST_USER,)), 0),
+        (frozenset((PassageKind.USER,)), 403),
+        (frozenset(), 0),
+    ],
 )
-async def test_only_what_the_policy_names_is_looked_at(kinds: frozenset[Kind], status: int) -> None:
+async def test_only_what_the_policy_names_is_looked_at(kinds: frozenset[PassageKind], status: int) -> None:
     _, outcome = await ran(chat("sk-1", "hi"), watch(kinds=kinds))
-    assert (outcome.status if isinstance(outcome, Answer) else 0) == status
+    assert (outcome.status if isinstance(outcome, LocalReply) else 0) == status
 
 
 async def test_a_longer_chat_costs_its_new_message_only() -> None:
@@ -190,7 +197,7 @@ async def test_one_allow_pattern_must_match_one_of_the_messages() -> None:
 @pytest.mark.parametrize(("mode", "status"), [("closed", 403), ("open", 0)])
 async def test_a_detector_that_fails(mode: FailureMode, status: int) -> None:
     request, outcome = await ran(chat("boom"), watch(mode=mode))
-    assert (outcome.status if isinstance(outcome, Answer) else 0) == status
+    assert (outcome.status if isinstance(outcome, LocalReply) else 0) == status
     assert request.guarding is not None
     assert dict(request.guarding.failures) == {("p", "words"): 1}
 
@@ -199,7 +206,7 @@ async def test_a_detector_that_fails(mode: FailureMode, status: int) -> None:
 async def test_a_detector_that_takes_too_long(exceeded: str, status: int) -> None:
     policy = Policy(budget=Budget(exceeded=exceeded))  # type: ignore[arg-type]
     request, outcome = await ran(chat("hi"), watch(policy, examine=too_late))
-    assert (outcome.status if isinstance(outcome, Answer) else 0) == status
+    assert (outcome.status if isinstance(outcome, LocalReply) else 0) == status
     assert request.guarding is not None
     assert dict(request.guarding.failures) == {("p", "budget"): 1}
 
@@ -241,7 +248,7 @@ class Judge:
 async def test_a_judge_that_is_always_asked() -> None:
     judge = Judge(Opinion(True, "it is internal"))
     _, answer = await ran(chat("our plan"), watch(judge=judge, judge_always=True))
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, LocalReply)
     error = json.loads(answer.body)["error"]
     assert (error["code"], error["message"]) == ("judge", "it is internal")
     assert judge.asked == ["our plan"]
@@ -250,7 +257,7 @@ async def test_a_judge_that_is_always_asked() -> None:
 async def test_the_judges_refusal_in_the_words_of_the_documents() -> None:
     judge = Judge(Opinion(True, "会议"))
     _, answer = await ran(chat("x"), watch(judge=judge, judge_always=True, plain_refusal=True))
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, LocalReply)
     assert answer.body == COMPATIBLE_JUDGE + '{"result": "deny", "reason": "会议"}'.encode()
 
 
@@ -265,7 +272,7 @@ async def test_a_judge_is_not_asked_where_it_would_change_nothing() -> None:
 @pytest.mark.parametrize(("closed", "status"), [(True, 403), (False, 0)])
 async def test_a_judge_that_cannot_be_reached(closed: bool, status: int) -> None:
     request, outcome = await ran(chat("x"), watch(judge=Judge(None), judge_always=True, judge_closed=closed))
-    assert (outcome.status if isinstance(outcome, Answer) else 0) == status
+    assert (outcome.status if isinstance(outcome, LocalReply) else 0) == status
     assert request.guarding is not None
     assert dict(request.guarding.failures) == {("p", "judge"): 1}
 

@@ -6,12 +6,12 @@ from ipaddress import ip_network
 
 import pytest
 
-from extproc.steps.identity import PEER_ADDRESS, UNKNOWN, Identity, Source
+from extproc.steps.identity import PEER_ADDRESS, UNKNOWN, CallerSource, Identity
 from extproc.steps.request import RequestHead
 
-OFFICE = Source("office", (ip_network("10.0.0.0/8"),), {"app": "chat"})
-SIX = Source("six", (ip_network("2001:db8::/32"),))
-REST = Source("rest")
+OFFICE = CallerSource("office", (ip_network("10.0.0.0/8"),), {"app": "chat"})
+SIX = CallerSource("six", (ip_network("2001:db8::/32"),))
+REST = CallerSource("rest")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from extproc.steps.labels import Labelling, header_reader, labels_of, or_else, r
 from extproc.steps.parse import parse
 from extproc.steps.request import Request, RequestHead
 from extproc.steps.route import route
-from extproc.steps.routes import Backend, HostRoutes, Rule
+from extproc.steps.routes import Backend, HostRoutes, RouteRule
 from extproc.steps.transform import transform
 
 BODY = {"model": "theirs", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
@@ -35,7 +35,7 @@ def request_of(body: dict[str, Any] | None = None, **headers: str) -> Request:
         {":method": b"POST", ":path": b"/v1/chat/completions", ":authority": b"x.api:80", **given}, CLAIMS
     )
     head.source, head.source_labels = "checkout", {"team": "shop"}
-    rule = Rule("r/vip", (Backend("provider/p", 1, model="ours", is_provider=True),))
+    rule = RouteRule("r/vip", (Backend("provider/p", 1, model="ours", is_provider=True),))
     request = Request(head, HostRoutes("*.api", (rule,)), (rule,), 30_000, 0.0, lambda _model, size: (size, 0))
     request.raw = json.dumps(BODY if body is None else body).encode()
     assert (parse(request), route(request), transform(request)) == (None, None, None)

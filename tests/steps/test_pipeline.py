@@ -9,26 +9,26 @@ from typing import Any
 import pytest
 
 from extproc.exchange.endings import Ending
-from extproc.exchange.values import Answer, Decision
+from extproc.exchange.values import Decision, LocalReply
 from extproc.steps import matching
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import Wait, decide
 from extproc.steps.request import Request, RequestHead
 from extproc.steps.route import open_route
-from extproc.steps.routes import Backend, HostRoutes, Match, RouteTable, Rule
+from extproc.steps.routes import Backend, HostRoutes, Match, RouteRule, RouteTable
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 OURS = Backend("provider/p", 1, model="ours", is_provider=True, key_header="authorization", key=lambda: b"Bearer K")
 
 
 def outcome(
-    *rules: Rule,
+    *rules: RouteRule,
     body: bytes | dict[str, Any] = CHAT,
     path: str = "/v1/chat/completions",
     method: str = "POST",
     models: tuple[str, ...] = (),
     **headers: str,
-) -> Decision | Answer | Wait:
+) -> Decision | LocalReply | Wait:
     head = RequestHead(
         {
             ":method": method.encode(),
@@ -38,26 +38,26 @@ def outcome(
         }
     )
     opened = open_route(RouteTable({"api": HostRoutes("api", rules, models)}), head)
-    if isinstance(opened, Answer):
+    if isinstance(opened, LocalReply):
         return opened
     request = Request(head, *opened, body_limit=30_000, now=0.0, expect=lambda _model, size: (size, 0))
     request.raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return decide(request)
 
 
-def decided(*rules: Rule, **request: Any) -> Decision:
+def decided(*rules: RouteRule, **request: Any) -> Decision:
     decision = outcome(*rules, **request)
     assert isinstance(decision, Decision), decision
     return decision
 
 
-def refused(*rules: Rule, **request: Any) -> tuple[int, str]:
+def refused(*rules: RouteRule, **request: Any) -> tuple[int, str]:
     answer = outcome(*rules, **request)
-    assert isinstance(answer, Answer), answer
+    assert isinstance(answer, LocalReply), answer
     return answer.status, json.loads(answer.body)["error"]["code"]
 
 
-def sent(*rules: Rule, **request: Any) -> Any:
+def sent(*rules: RouteRule, **request: Any) -> Any:
     """The body as the destination gets it."""
     decision = decided(*rules, **request)
     assert decision.body is not None
@@ -65,8 +65,8 @@ def sent(*rules: Rule, **request: Any) -> Any:
     return json.loads(decision.body)
 
 
-def rule(backend: Backend = OURS, **settings: Any) -> Rule:
-    return Rule("r/0", (backend,), **settings)
+def rule(backend: Backend = OURS, **settings: Any) -> RouteRule:
+    return RouteRule("r/0", (backend,), **settings)
 
 
 def backend(**changes: Any) -> Backend:
@@ -248,7 +248,7 @@ def test_files_pass_untouched_where_the_rule_allows_it() -> None:
     assert dict(decision.set_headers)["authorization"] == b"Bearer K"
 
 
-def model_rule(name: str, **settings: Any) -> Rule:
+def model_rule(name: str, **settings: Any) -> RouteRule:
     return rule(backend(target=f"provider/{name}"), matches=(Match(model=matching.exact(name)),), **settings)
 
 
@@ -286,7 +286,9 @@ def test_claims_are_matched_through_dots(claims: dict[str, Any], fits: bool) -> 
 
 
 def test_weights_share_exactly_and_take_turns() -> None:
-    shares = Rule("r/0", (backend(target="a", weight=4), backend(target="b", weight=1), backend(target="c", weight=0)))
+    shares = RouteRule(
+        "r/0", (backend(target="a", weight=4), backend(target="b", weight=1), backend(target="c", weight=0))
+    )
     turns = [shares.next_backend().target for _ in range(100)]
     assert (turns.count("a"), turns.count("b"), turns.count("c")) == (80, 20, 0)
     assert "aaaaa" not in "".join(turns)
@@ -301,7 +303,7 @@ def test_the_answer_keeps_the_requested_model_where_asked() -> None:
 
 def test_the_list_of_models_is_the_hosts() -> None:
     answer = outcome(rule(), path="/v1/models", method="GET", body=b"", models=("a", "b"))
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, LocalReply)
     assert answer.ending is Ending.ANSWERED
     assert [model["id"] for model in json.loads(answer.body)["data"]] == ["a", "b"]
 

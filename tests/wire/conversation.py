@@ -28,7 +28,7 @@ from extproc.pool.policy import LeastRequests, ScoredPolicy
 from extproc.pool.pool import Pool
 from extproc.pool.waiting import QueueLimits, SaturationLimits
 from extproc.steps.live import Live
-from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
+from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
 from extproc.telemetry.metrics import Metrics
 from extproc.wire.server import Server
 from extproc.wire.service import Service
@@ -68,7 +68,7 @@ class Picker:
 
     def live(self, *, body_limit: int = 1 << 20, restore: bool = False, model: str | None = None) -> Live:
         backend = Backend("pool/gpus", 1, pool=self.pool, model=model, sheddable=frozenset(["batch"]))
-        rule = Rule("r/0", (backend,), restore_model=restore)
+        rule = RouteRule("r/0", (backend,), restore_model=restore)
         return Live(RouteTable({}, default=HostRoutes("*", (rule,))), body_limit=body_limit)
 
     @property

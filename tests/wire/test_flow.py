@@ -13,7 +13,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProces
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.live.flow import FlowControl
-from extproc.live.gate import FlowGate
+from extproc.live.request_flow import LiveFlow
 from extproc.payload.usage import Usage
 from extproc.pool.policy import LeastRequests, ScoredPolicy
 from extproc.pool.pool import Pool
@@ -29,7 +29,7 @@ from extproc.steps import pipeline
 from extproc.steps.labels import Labelling
 from extproc.steps.live import Live
 from extproc.steps.request import Request
-from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
+from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
 from tests.wire.test_server import (
     CHAT,
     Harness,
@@ -60,15 +60,15 @@ class Controlled:
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
         self.control = FlowControl(lambda: 1.0)
-        self.gate = FlowGate(self.control, Flow(POLICIES, 1.0), Labelling(), None)
-        self.control.use(self.gate)
+        self.flow = LiveFlow(self.control, Flow(POLICIES, 1.0), Labelling(), None)
+        self.control.use(self.flow)
         backend = Backend("provider/p", 1)
-        table = RouteTable({"api": HostRoutes("api", (Rule("r/0", (backend,)),), ("ours",))})
-        harness.service.live = Live(table, gate=self.gate, longest_wait=7.0)
+        table = RouteTable({"api": HostRoutes("api", (RouteRule("r/0", (backend,)),), ("ours",))})
+        harness.service.live = Live(table, flow=self.flow, longest_wait=7.0)
 
     def left(self) -> tuple[float, float]:
         """Tokens and slots."""
-        store = self.gate.flow.store
+        store = self.flow.flow.store
         tokens = store.levels("tokens", 1, 1.0)
         slots = store.levels("one", 1, 1.0)
         return (round(tokens[0].left) if tokens else 10_000, slots[0].left if slots else 1)
@@ -138,7 +138,7 @@ async def test_who_waits_is_announced_to_envoy_and_leaves_without_a_trace(contro
         second = await begun(controlled, channel, CHAT.replace(b"hi", b"ho"))
         hold = await second.read()
         assert hold.override_message_timeout.seconds == 12
-        line = controlled.gate.flow.lines[0]
+        line = controlled.flow.flow.lines[0]
         assert line.queue.waiting == 1
         second.cancel()
         await controlled.ended()
@@ -195,8 +195,8 @@ async def test_a_request_for_a_pool_waits_for_policies_first_and_for_an_endpoint
     )
     pool.set_members({"10.0.0.1:1": {}}, 0.0)
     live = controlled.harness.service.live
-    table = RouteTable({"api": HostRoutes("api", (Rule("r/0", (Backend("pool/gpus", 1, pool=pool),)),))})
-    controlled.harness.service.live = Live(table, gate=live.gate, longest_wait=7.0)
+    table = RouteTable({"api": HostRoutes("api", (RouteRule("r/0", (Backend("pool/gpus", 1, pool=pool),)),))})
+    controlled.harness.service.live = Live(table, flow=live.flow, longest_wait=7.0)
     async with grpc.aio.insecure_channel(controlled.harness.address) as channel:
         call = await begun(controlled, channel)
         await call.read()

@@ -18,7 +18,7 @@ from extproc.exchange.endings import Ending
 from extproc.exchange.values import BodyReply
 from extproc.steps.guard import Watch
 from extproc.steps.live import Live
-from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
+from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
 from extproc.wire.session import INLINE
 from tests.wire import conversation
 from tests.wire.conversation import Picker, serving
@@ -45,7 +45,7 @@ def guard_answers(harness: Harness) -> None:
     guard = Guard(Policy(), [])
     watch = Watch("p", guard, at_once, 1.0, reader=AnswerReader(guard))
     backend = Backend("provider/p", 1, is_provider=True, key=lambda: b"K", watches=(watch,))
-    harness.service.live = Live(RouteTable({"api": HostRoutes("api", (Rule("r/0", (backend,)),))}))
+    harness.service.live = Live(RouteTable({"api": HostRoutes("api", (RouteRule("r/0", (backend,)),))}))
 
 
 def event(text: str) -> bytes:
@@ -58,7 +58,7 @@ async def test_an_answer_that_envoy_does_not_send_cannot_be_guarded(tmp_path: Pa
     guard = Guard(Policy(), [])
     watch = Watch("p", guard, at_once, 1.0, reader=AnswerReader(guard))
     backend = Backend("pool/gpus", 1, pool=picker.pool, watches=(watch,))
-    picker.service.live = Live(RouteTable({}, default=HostRoutes("*", (Rule("r/0", (backend,)),))))
+    picker.service.live = Live(RouteTable({}, default=HostRoutes("*", (RouteRule("r/0", (backend,)),))))
     async with serving(picker, tmp_path) as channel:
         stream = channel.open()
         await stream.send(

@@ -30,7 +30,7 @@ from extproc.pool.policy import LeastRequests, PickRequest, ScoredPolicy
 from extproc.pool.pool import Pool
 from extproc.pool.waiting import QueueLimits, SaturationLimits
 from extproc.steps.live import Live
-from extproc.steps.routes import Backend, HostRoutes, RouteTable, Rule
+from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
 from extproc.telemetry.metrics import Metrics
 from extproc.wire.server import SERVICE, Server
 from extproc.wire.service import Service
@@ -46,7 +46,7 @@ class Harness:
         self.settled: asyncio.Queue[ExchangeRecord] = asyncio.Queue()
         self.metrics = Metrics()
         backend = Backend("provider/p", 1, model="ours", is_provider=True, key_header="authorization", key=lambda: b"K")
-        routes = HostRoutes("api", (Rule("r/0", (backend,)),), ("ours",))
+        routes = HostRoutes("api", (RouteRule("r/0", (backend,)),), ("ours",))
         live = Live(RouteTable({"api": routes}))
         self.service = Service(live, self._settle, lambda _model, size: (size // 4, 0), self.metrics, lambda: 1.0)
         self.server = Server(self.service)
@@ -255,7 +255,7 @@ def busy_pool(timeout: float = 10.0) -> Pool:
 
 
 def use_pool(harness: Harness, pool: Pool) -> None:
-    routes = HostRoutes("api", (Rule("r/0", (Backend("pool/gpus", 1, pool=pool),)),))
+    routes = HostRoutes("api", (RouteRule("r/0", (Backend("pool/gpus", 1, pool=pool),)),))
     harness.service.live = Live(RouteTable({"api": routes}))
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from extproc.payload.guard.fields import BASE64, LABEL, SELECTORS, Use
 from extproc.payload.guard.frames import Frame
-from extproc.payload.guard.leaves import Kind, Leaf
+from extproc.payload.guard.leaves import Leaf, LeafKind
 from extproc.payload.guard.text import GuardedField
 
 _text = msgspec.json.Decoder(str).decode
@@ -76,7 +76,7 @@ class AlikeEvents:
 def _hole(data: bytes, leaf: Leaf) -> bytes:
     """What may stand in this leaf's place; b"" where it has to stay the same."""
     key = leaf.path[-1]
-    if leaf.kind is Kind.STRING:
+    if leaf.kind is LeafKind.STRING:
         pattern = _VARYING.get(key) if len(leaf.path) == 1 and type(key) is str else None
     else:
         pattern = _NUMBER if leaf.path[0] == "usage" or (len(leaf.path) == 1 and key not in SELECTORS) else None

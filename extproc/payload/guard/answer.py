@@ -12,17 +12,17 @@ from extproc.payload.errors import PayloadError
 from extproc.payload.guard.endings import refused_answer
 from extproc.payload.guard.fields import (
     WHOLE_KEYS,
-    Channel,
     Dialect,
     OpenFilter,
     Shape,
+    TextChannel,
     TextFilter,
     Use,
     choice_of,
     kind_of_text,
     value_of,
 )
-from extproc.payload.guard.leaves import Edit, Kind, Leaf, address_of, join_surrogates, leaves_of, splice, string_at
+from extproc.payload.guard.leaves import Edit, Leaf, LeafKind, address_of, join_surrogates, leaves_of, splice, string_at
 
 _encode = msgspec.json.encode
 _any = msgspec.json.Decoder(object).decode
@@ -35,7 +35,7 @@ DIALECTS: Mapping[Operation, Dialect] = {
 }
 
 
-class Answer(msgspec.Struct, frozen=True):
+class GuardedAnswer(msgspec.Struct, frozen=True):
     """What goes to the client."""
 
     body: bytes
@@ -43,7 +43,9 @@ class Answer(msgspec.Struct, frozen=True):
     """Whether the body is a refusal in place of what the provider said."""
 
 
-def guard_answer(body: bytes, open_filter: OpenFilter, *, refusal: str = "", dialect: Dialect = Dialect.CHAT) -> Answer:
+def guard_answer(
+    body: bytes, open_filter: OpenFilter, *, refusal: str = "", dialect: Dialect = Dialect.CHAT
+) -> GuardedAnswer:
     """Filter every text of a whole answer. Log probabilities, which repeat it, become null; other bytes stay.
 
     Where a filter denies one text, the answer becomes a refusal of the same shape: id, model and usage stay, all
@@ -54,7 +56,7 @@ def guard_answer(body: bytes, open_filter: OpenFilter, *, refusal: str = "", dia
         document = Document.parse(body, lone_surrogates=True)
         leaves = leaves_of(body, WHOLE_KEYS)
     except PayloadError:
-        return Answer(refused_answer(dialect, None, refusal), denied=True)
+        return GuardedAnswer(refused_answer(dialect, None, refusal), denied=True)
     shape = _shape(document, dialect)
     edits: list[Edit] = []
     for leaf in leaves.items:
@@ -63,13 +65,13 @@ def guard_answer(body: bytes, open_filter: OpenFilter, *, refusal: str = "", dia
             edits.append(without_tokens(body, leaf))
         elif use is Use.WHOLE:
             address = address_of(leaves, leaf)
-            channel = Channel(kind_of_text(shape, leaf.path), choice_of(shape, address))
+            channel = TextChannel(kind_of_text(shape, leaf.path), choice_of(shape, address))
             new = guard_value(body, leaf, open_filter(channel))
             if new is None:
-                return Answer(refused_answer(shape.dialect, document, refusal), denied=True)
+                return GuardedAnswer(refused_answer(shape.dialect, document, refusal), denied=True)
             if new != body[leaf.start : leaf.end]:
                 edits.append((leaf.start, leaf.end, new))
-    return Answer(splice(body, edits) if edits else body, denied=False)
+    return GuardedAnswer(splice(body, edits) if edits else body, denied=False)
 
 
 def guard_value(data: bytes, leaf: Leaf, text_filter: TextFilter) -> bytes | None:
@@ -77,7 +79,7 @@ def guard_value(data: bytes, leaf: Leaf, text_filter: TextFilter) -> bytes | Non
 
     A container, JSON that the model wrote, is filtered as the source that it is; if that breaks it, it is denied.
     """
-    if leaf.kind is Kind.STRING:
+    if leaf.kind is LeafKind.STRING:
         text = join_surrogates(came := string_at(data, leaf))
         piece = text_filter.feed(text, end=True)
         if piece.denied:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from extproc.payload.guard.leaves import Address, Kind, Leaf, Leaves, Path
+from extproc.payload.guard.leaves import Address, Leaf, LeafKind, Leaves, Path
 
 
 class Piece(Protocol):
@@ -34,7 +34,7 @@ class TextFilter(Protocol):
     def feed(self, text: str, *, end: bool) -> Piece: ...
 
 
-class Channel(msgspec.Struct, frozen=True):
+class TextChannel(msgspec.Struct, frozen=True):
     """One text of an answer."""
 
     kind: str
@@ -46,7 +46,7 @@ class Channel(msgspec.Struct, frozen=True):
 class OpenFilter(Protocol):
     """Makes the filter of a new text."""
 
-    def __call__(self, channel: Channel, /) -> TextFilter: ...
+    def __call__(self, channel: TextChannel, /) -> TextFilter: ...
 
 
 class Dialect(Enum):
@@ -156,7 +156,7 @@ def shape_of(data: bytes, leaves: Leaves) -> Shape:
 def use_of(shape: Shape, data: bytes, leaf: Leaf) -> Use:
     """What a leaf of a streamed event is."""
     use = value_of(data, leaf)
-    if use is not Use.WHOLE or leaf.kind is Kind.CONTAINER:
+    if use is not Use.WHOLE or leaf.kind is LeafKind.CONTAINER:
         return use
     path = leaf.path
     if shape.dialect in (Dialect.CHAT, Dialect.COMPLETIONS):
@@ -174,9 +174,9 @@ def use_of(shape: Shape, data: bytes, leaf: Leaf) -> Use:
 def value_of(data: bytes, leaf: Leaf) -> Use:
     """What a leaf of a whole answer is."""
     key = _key(leaf.path)
-    if leaf.kind is Kind.SCALAR:
+    if leaf.kind is LeafKind.SCALAR:
         return Use.LABEL
-    if leaf.kind is Kind.CONTAINER:
+    if leaf.kind is LeafKind.CONTAINER:
         return Use.TOKENS if key == "logprobs" else Use.WHOLE
     if key in _FINISHES and LABEL.fullmatch(data, leaf.start, leaf.end):
         return Use.FINISH
@@ -189,7 +189,7 @@ def value_of(data: bytes, leaf: Leaf) -> Use:
 
 
 def kind_of_text(shape: Shape, path: Address) -> str:
-    """The `Channel.kind` of a text."""
+    """The `TextChannel.kind` of a text."""
     if shape.dialect is Dialect.RESPONSES:
         if (path[0] == "response" and len(path) > 1 and path[1] in _ECHO) or (not shape.type and path[0] in _ECHO):
             return "echo"

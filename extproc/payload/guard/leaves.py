@@ -23,7 +23,7 @@ Address = tuple[str | int | bytes, ...]
 """A path in which an array position may be replaced by the element's `index`, or its raw `id`."""
 
 
-class Kind(Enum):
+class LeafKind(Enum):
     STRING = auto()
     SCALAR = auto()
     """A number, true, false or null."""
@@ -37,7 +37,7 @@ class Leaf(msgspec.Struct, frozen=True, gc=False):
     path: Path
     start: int
     end: int
-    kind: Kind
+    kind: LeafKind
 
 
 Edit = tuple[int, int, bytes]
@@ -87,10 +87,10 @@ def leaves_of(data: bytes, whole: frozenset[str] = frozenset()) -> Leaves:
             keys.pop()
             path.pop()
             if taken == len(path) and taken:
-                items.append(Leaf(tuple(path), taken_from, end, Kind.CONTAINER))
+                items.append(Leaf(tuple(path), taken_from, end, LeafKind.CONTAINER))
                 taken = 0
         elif not taken:
-            items.append(Leaf(tuple(path), start, end, Kind.STRING if token == _STRING else Kind.SCALAR))
+            items.append(Leaf(tuple(path), start, end, LeafKind.STRING if token == _STRING else LeafKind.SCALAR))
             _note_index(items[-1], data, indices)
         if keys:
             expects_key = keys[-1] is not None
@@ -105,9 +105,9 @@ def _note_index(leaf: Leaf, data: bytes, indices: dict[Path, int | bytes]) -> No
     path = leaf.path
     if len(path) < 3 or type(path[-2]) is not int:
         return
-    if path[-1] == "index" and leaf.kind is Kind.SCALAR and (raw := data[leaf.start : leaf.end]).isdigit():
+    if path[-1] == "index" and leaf.kind is LeafKind.SCALAR and (raw := data[leaf.start : leaf.end]).isdigit():
         indices[path[:-1]] = int(raw) if len(raw) < 10 else raw
-    elif path[-1] == "id" and leaf.kind is Kind.STRING and leaf.end - leaf.start > 2:
+    elif path[-1] == "id" and leaf.kind is LeafKind.STRING and leaf.end - leaf.start > 2:
         indices.setdefault(path[:-1], data[leaf.start + 1 : leaf.end - 1])
 
 

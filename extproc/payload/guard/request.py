@@ -60,7 +60,7 @@ _SETTINGS = frozenset(
 """Top-level fields that hold no text of anybody's."""
 
 
-class Kind(Enum):
+class PassageKind(Enum):
     """What a text is, as a policy tells them apart."""
 
     __hash__ = object.__hash__
@@ -77,7 +77,7 @@ class Passage(msgspec.Struct, frozen=True):
     """One string of the body."""
 
     path: Path
-    kind: Kind
+    kind: PassageKind
     text: str
 
 
@@ -101,15 +101,15 @@ def passages(document: Document) -> Passages:
             continue
         value = _decoded(document, raw)
         if key in _SYSTEM_KEYS:
-            found.content(value, (key,), Kind.SYSTEM)
+            found.content(value, (key,), PassageKind.SYSTEM)
         elif key in _TOOL_KEYS:
-            found.strings(value, (key,), Kind.TOOL)
+            found.strings(value, (key,), PassageKind.TOOL)
         elif key in _MESSAGE_KEYS and isinstance(value, list) and not all(isinstance(each, str) for each in value):
             found.messages(value, key)
         elif key in ("prompt", "input"):
-            found.content(value, (key,), Kind.LAST_USER)
+            found.content(value, (key,), PassageKind.LAST_USER)
         else:
-            found.strings(value, (key,), Kind.LAST_USER)
+            found.strings(value, (key,), PassageKind.LAST_USER)
     return Passages(tuple(found.found), found.media)
 
 
@@ -139,7 +139,7 @@ class _Finder:
         self.found: list[Passage] = []
         self.media = False
 
-    def add(self, text: str, path: Path, kind: Kind) -> None:
+    def add(self, text: str, path: Path, kind: PassageKind) -> None:
         if not text:
             return
         if not text.isascii():
@@ -156,7 +156,7 @@ class _Finder:
         for i, message in enumerate(value):
             path: Path = (key, i)
             if not isinstance(message, dict):
-                self.content(message, path, Kind.USER)
+                self.content(message, path, PassageKind.USER)
                 continue
             kind = _kind_of(message, last=i == last)
             for name, inner in message.items():
@@ -165,13 +165,13 @@ class _Finder:
                 if name in _MEDIA:
                     self.media = True
                 elif name in _ARGUMENTS:
-                    self.strings(inner, (*path, name), Kind.TOOL)
+                    self.strings(inner, (*path, name), PassageKind.TOOL)
                 elif name == "content":
                     self.content(inner, (*path, name), kind)
                 else:
                     self.strings(inner, (*path, name), kind)
 
-    def content(self, value: Any, path: Path, kind: Kind) -> None:
+    def content(self, value: Any, path: Path, kind: PassageKind) -> None:
         """A string, or an array of parts."""
         if isinstance(value, str):
             self.add(value, path, kind)
@@ -180,14 +180,14 @@ class _Finder:
                 if isinstance(part, str):
                     self.add(part, (*path, i), kind)
                 elif isinstance(part, dict):
-                    own = Kind.TOOL if part.get("type") in _TOOL_TYPES else kind
+                    own = PassageKind.TOOL if part.get("type") in _TOOL_TYPES else kind
                     self.strings(part, (*path, i), own)
                 elif part is not None:
                     self.media = True
         elif isinstance(value, dict):
             self.strings(value, path, kind)
 
-    def strings(self, value: Any, path: Path, kind: Kind) -> None:
+    def strings(self, value: Any, path: Path, kind: PassageKind) -> None:
         """Every string below a value but media and the API's own words."""
         if isinstance(value, str):
             self.add(value, path, kind)
@@ -213,15 +213,15 @@ def _is_user(message: Any) -> bool:
     return not isinstance(message, dict) or message.get("role") == "user"
 
 
-def _kind_of(message: dict[str, Any], *, last: bool) -> Kind:
+def _kind_of(message: dict[str, Any], *, last: bool) -> PassageKind:
     role = message.get("role")
     if role == "user":
-        return Kind.LAST_USER if last else Kind.USER
+        return PassageKind.LAST_USER if last else PassageKind.USER
     if role in ("system", "developer"):
-        return Kind.SYSTEM
+        return PassageKind.SYSTEM
     if role in ("tool", "function") or message.get("type") in _TOOL_TYPES:
-        return Kind.TOOL
-    return Kind.ASSISTANT if role == "assistant" else Kind.USER
+        return PassageKind.TOOL
+    return PassageKind.ASSISTANT if role == "assistant" else PassageKind.USER
 
 
 def with_texts(document: Document, changes: Mapping[Path, str]) -> bytes:

@@ -14,10 +14,10 @@ from extproc.payload.guard.answer import DIALECTS, guard_answer, guard_value, wi
 from extproc.payload.guard.endings import Head, head_of, last_events, refused_answer
 from extproc.payload.guard.fields import (
     WHOLE_KEYS,
-    Channel,
     Dialect,
     OpenFilter,
     Shape,
+    TextChannel,
     Use,
     choice_of,
     kind_of_text,
@@ -25,7 +25,7 @@ from extproc.payload.guard.fields import (
     use_of,
 )
 from extproc.payload.guard.frames import Frame, frame_of
-from extproc.payload.guard.leaves import Edit, Kind, Leaf, Leaves, address_of, leaves_of, splice, string_at
+from extproc.payload.guard.leaves import Edit, Leaf, LeafKind, Leaves, address_of, leaves_of, splice, string_at
 from extproc.payload.guard.text import GuardedField, GuardedFields, blanks_of
 from extproc.payload.sse import Fragment, SSESplitter
 from extproc.payload.stream_usage import MAX_JSON, AnswerKind, kind_of
@@ -219,10 +219,10 @@ class GuardedStream:
                     edits.append((leaf.start, leaf.end, _encode(piece.text)))
                 denied = text.choice if piece.denied else None
             elif use is Use.WHOLE:
-                channel = Channel(kind_of_text(shape, leaf.path), choice_of(shape, address_of(leaves, leaf)))
+                channel = TextChannel(kind_of_text(shape, leaf.path), choice_of(shape, address_of(leaves, leaf)))
                 new = guard_value(data, leaf, self._open_filter(channel))
                 if new is None:
-                    edits.append((leaf.start, leaf.end, b'""' if leaf.kind is Kind.STRING else b"{}"))
+                    edits.append((leaf.start, leaf.end, b'""' if leaf.kind is LeafKind.STRING else b"{}"))
                     denied = channel.choice
                 elif new != data[leaf.start : leaf.end]:
                     edits.append((leaf.start, leaf.end, new))

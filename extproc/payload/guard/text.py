@@ -10,11 +10,11 @@ import msgspec
 
 from extproc.payload.guard.endings import Head, raws
 from extproc.payload.guard.fields import (
-    Channel,
     Dialect,
     OpenFilter,
     Piece,
     Shape,
+    TextChannel,
     TextFilter,
     Use,
     choice_of,
@@ -35,7 +35,7 @@ _ALL_END = ("message_delta", "message_stop", "response.completed", "response.inc
 _EMPTY_VALUES = {123: b"{}", 91: b"[]", 34: b'""'}
 
 
-class Held(msgspec.Struct, frozen=True):
+class HeldText(msgspec.Struct, frozen=True):
     """What a filter gave for a text that must not go on."""
 
     text: str = ""
@@ -65,7 +65,7 @@ class GuardedField:
     def feed(self, text: str, *, end: bool) -> Piece:
         """What the filter makes of the next piece. Text after the end is denied: what came before it is gone."""
         if self.ended:
-            return Held(denied=bool(text))
+            return HeldText(denied=bool(text))
         if self._half or not text.isascii():
             text = self._half + text
             self._half = ""
@@ -73,7 +73,7 @@ class GuardedField:
                 text, self._half = text[:-1], text[-1]
             text = join_surrogates(text)
         if not text and not end:
-            return Held()
+            return HeldText()
         self.ended = end
         return self._filter.feed(text, end=end)
 
@@ -135,7 +135,7 @@ class GuardedFields:
         key = (shape.type, shape.selectors, address)
         text = self._fields.get(key)
         if text is None:
-            channel = Channel(kind_of_text(shape, address), choice_of(shape, address))
+            channel = TextChannel(kind_of_text(shape, address), choice_of(shape, address))
             text = self._fields[key] = GuardedField(self._open_filter(channel), shape, address, channel.choice)
         return text
 

@@ -25,7 +25,7 @@ _TIMEOUT = 5.0
 _PORTS = range(1, 65536)
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
+class AddressSource(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the configuration: `IP:PORT`, `[IPv6]:PORT`, or `NAME:PORT` with all its addresses."""
 
     address: str
@@ -72,7 +72,7 @@ class Membership:
 
     def __init__(
         self,
-        sources: Iterable[Source],
+        sources: Iterable[AddressSource],
         on_members: Callable[[Members], None],
         *,
         interval: float,
@@ -97,7 +97,7 @@ class Membership:
         for name in names & self._names():
             self._follow(name, first_pause=self.interval)
 
-    def configure(self, sources: Iterable[Source]) -> None:
+    def configure(self, sources: Iterable[AddressSource]) -> None:
         """Names that stay keep their answers; those that are new are looked up at once. Raises ValueError, then nothing
         changes.
         """
@@ -163,6 +163,6 @@ class Membership:
         self._on_members(members)
 
 
-def _checked(sources: Iterable[Source]) -> list[tuple[str, str, int, dict[str, str]]]:
+def _checked(sources: Iterable[AddressSource]) -> list[tuple[str, str, int, dict[str, str]]]:
     """Address as written, host, port and labels of each source."""
     return [(source.address, *split_address(source.address), source.labels) for source in sources]

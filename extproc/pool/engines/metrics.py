@@ -34,7 +34,7 @@ _NO_ADAPTERS = _Adapters(None, None, None)
 _NO_GEOMETRY: dict[str, float | None] = {}
 
 
-class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+class EngineDialect(msgspec.Struct, frozen=True, kw_only=True):
     """Names under which one engine prints its figures."""
 
     engine: str
@@ -55,8 +55,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """Label that is empty on the total, and set on series that only split it up."""
 
 
-DIALECTS: tuple[Dialect, ...] = (
-    Dialect(
+DIALECTS: tuple[EngineDialect, ...] = (
+    EngineDialect(
         engine="vllm",
         metrics={
             "running": (b"vllm:num_requests_running",),
@@ -69,7 +69,7 @@ DIALECTS: tuple[Dialect, ...] = (
         info_labels={"block_size": b"block_size", "num_blocks": b"num_gpu_blocks"},
         adapters=b"vllm:lora_requests_info",
     ),
-    Dialect(
+    EngineDialect(
         engine="sglang",
         metrics={
             "running": (b"sglang:num_running_reqs",),
@@ -84,7 +84,7 @@ DIALECTS: tuple[Dialect, ...] = (
         replica=b"dp_rank",
         breakdown=b"priority",
     ),
-    Dialect(
+    EngineDialect(
         engine="trtllm",
         metrics={
             "running": (b"trtllm_num_requests_running",),
@@ -94,7 +94,7 @@ DIALECTS: tuple[Dialect, ...] = (
             "num_blocks": (b"trtllm_kv_cache_max_blocks",),
         },
     ),
-    Dialect(
+    EngineDialect(
         engine="bladellm",
         metrics={
             "running": (b"decode_batch_size_mean",),
@@ -110,13 +110,13 @@ _TELLING = ("running", "waiting", "kv_usage")
 """Fields by which a dialect is recognised: one of them is there whenever load is worth reading."""
 
 
-def likeliest(engine: str) -> tuple[Dialect, ...]:
+def likeliest(engine: str) -> tuple[EngineDialect, ...]:
     """All dialects, that of an engine seen before first: on a page of another one, each absent name costs a search."""
     return _ORDERS.get(engine, DIALECTS)
 
 
 def parse_metrics(
-    text: bytes, now: float, dialects: tuple[Dialect, ...] = DIALECTS, memory: Memory | None = None
+    text: bytes, now: float, dialects: tuple[EngineDialect, ...] = DIALECTS, memory: Memory | None = None
 ) -> EngineLoad | None:
     """The load that `text` tells, or None where no dialect fits. Never raises, whatever the bytes.
 
@@ -152,7 +152,7 @@ def parse_metrics(
     )
 
 
-def _read(page: Page, dialect: Dialect, field: str) -> _Reading | None:
+def _read(page: Page, dialect: EngineDialect, field: str) -> _Reading | None:
     """None where the metric of `field` is not on the page."""
     for name in dialect.metrics.get(field, ()):
         reading: _Reading | None = page.evaluate(name, lambda lines: _Reading(_combined(lines, dialect, field)))
@@ -161,7 +161,7 @@ def _read(page: Page, dialect: Dialect, field: str) -> _Reading | None:
     return None
 
 
-def _combined(lines: list[bytes], dialect: Dialect, field: str) -> float | None:
+def _combined(lines: list[bytes], dialect: EngineDialect, field: str) -> float | None:
     limit = _LIMITS.get(field, _LIMIT_OF_TOTALS)
     if len(lines) == 1:
         return _number(_value(lines[0]), limit)
@@ -179,13 +179,13 @@ def _combined(lines: list[bytes], dialect: Dialect, field: str) -> float | None:
     return max(replicas.values()) if field in _NOT_SUMMED else sum(replicas.values())
 
 
-def _prompt_rate(page: Page, dialect: Dialect, generated: float | None) -> float | None:
+def _prompt_rate(page: Page, dialect: EngineDialect, generated: float | None) -> float | None:
     lines = page.series(dialect.all_tokens_per_s)
     total = _combined(lines, dialect, "prompt_per_s") if lines else None
     return None if total is None or generated is None else max(0.0, total - generated)
 
 
-def _geometry(lines: list[bytes], dialect: Dialect) -> dict[str, float | None]:
+def _geometry(lines: list[bytes], dialect: EngineDialect) -> dict[str, float | None]:
     """Block size of the first rank, blocks of all of them."""
     sizes: dict[str, list[float | None]] = {
         field: [_number(_label(line, label), _LIMITS[field]) for line in lines]

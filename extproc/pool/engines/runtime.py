@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from extproc.pool.endpoint import Change, State
-from extproc.pool.engines.dns import Lookup, Members, Membership, Source, system_lookup
+from extproc.pool.engines.dns import AddressSource, Lookup, Members, Membership, system_lookup
 from extproc.pool.engines.scrape import Scraper, ScrapeSettings
 from extproc.pool.load import EngineLoad
 from extproc.pool.policies import DEFAULT, PolicyConfig, make_policy
@@ -29,7 +29,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a live pool needs of an `InferencePool`. Times in seconds."""
 
     name: str
-    sources: tuple[Source, ...]
+    sources: tuple[AddressSource, ...]
     membership: Literal["static", "agents"] = "static"
     """Whether agents may bring in endpoints that `sources` does not name."""
     policy: PolicyConfig | str = DEFAULT

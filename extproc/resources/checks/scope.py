@@ -11,7 +11,7 @@ from extproc.resources.kinds.provider import LLMProvider
 from extproc.resources.kinds.route import BackendRef, LLMRoute, Rule
 from extproc.resources.problems import Problem, Step
 from extproc.resources.snapshot import Resource, Snapshot
-from extproc.resources.source import Document
+from extproc.resources.source import ManifestDocument
 
 _Kind = TypeVar("_Kind", bound=Resource)
 
@@ -19,7 +19,7 @@ _Kind = TypeVar("_Kind", bound=Resource)
 class Located(msgspec.Struct, frozen=True):
     """A resource and the document it was read from."""
 
-    document: Document
+    document: ManifestDocument
     resource: Resource
 
     def error(self, path: Sequence[Step], message: str, hint: str = "") -> Problem:

@@ -1,14 +1,14 @@
-"""The seam to shared state: one decision is one `Ask`, applied atomically, answered by one `Answer`.
+"""The seam to shared state: one decision is one `Claims`, applied atomically, answered by one `Grant`.
 
 Whatever keeps the state (memory here, Redis elsewhere) follows these rules exactly. `now` is the store's one clock: the
 argument in memory, the server's own time where several processes share the store.
 
-An `Ask` is worked off in order, as one atomic step:
+`Claims` are worked off in order, as one atomic step:
 
-1. `gates`: all or nothing. Every claim is tested before any is taken. If one is short, nothing is taken, `lookup` and
+1. `limits`: all or nothing. Every claim is tested before any is taken. If one is short, nothing is taken, `lookup` and
    `lines` are not looked at, and `short` names the claim that is available last.
-2. `lookup`: a live cache entry ends the ask with `entry` set; what the gates took stays taken, `lines` are not touched.
-3. `lines`: groups, each all or nothing, in order. The first group that is short ends the ask with `short` set; what the
+2. `lookup`: a live cache entry ends it with `entry` set; what the limits took stays taken, `lines` are not touched.
+3. `lines`: groups, each all or nothing, in order. The first group that is short ends it with `short` set; what the
    groups before it took stays taken. `lines` in the answer counts the groups taken.
 
 A claim with `dry` never makes its group short: it is taken if it fits and otherwise listed in `dry_short`.
@@ -80,8 +80,8 @@ class CacheEntry(msgspec.Struct, frozen=True, gc=False):
     expires_at: float
 
 
-class Ask(msgspec.Struct, frozen=True):
-    gates: tuple[Claim, ...] = ()
+class Claims(msgspec.Struct, frozen=True):
+    limits: tuple[Claim, ...] = ()
     lookup: Lookup | None = None
     lines: tuple[tuple[Claim, ...], ...] = ()
 
@@ -94,7 +94,7 @@ class Short(msgspec.Struct, frozen=True):
     """When the claim could be granted, in the time of `now`; infinity: not by itself."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True):
     taken: tuple[Claim, ...] = ()
     short: Short | None = None
     entry: CacheEntry | None = None
@@ -121,7 +121,7 @@ class Level(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """State shared by all requests, and by all replicas where it is remote."""
 
-    def ask(self, ask: Ask, now: float) -> Answer: ...
+    def ask(self, ask: Claims, now: float) -> Grant: ...
 
     def peek(self, claim: Claim, now: float) -> Short | None:
         """Whether the claim would be granted by itself; takes nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-class Ledger:
+class SlotLedger:
     """Entries by id, each until its expiry. All entries of one ledger have the same time to live, so that the oldest is
     always the first to expire. A clock that steps back expires nothing early and makes nothing live longer than its
     time to live after the clock has caught up.
@@ -18,7 +18,7 @@ class Ledger:
         self._at = -math.inf
 
     def __repr__(self) -> str:
-        return f"<Ledger of {len(self._entries)}>"
+        return f"<SlotLedger of {len(self._entries)}>"
 
     def __contains__(self, entry: str) -> bool:
         return entry in self._entries

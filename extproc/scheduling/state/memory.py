@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from extproc.scheduling.state.bounded import BoundedTable
 from extproc.scheduling.state.bucket import TokenBucket
 from extproc.scheduling.state.claims import (
-    Answer,
-    Ask,
     BucketClaim,
     CacheBounds,
     CacheEntry,
     Claim,
+    Claims,
+    Grant,
     Level,
     Lookup,
     Return,
     Short,
     SlotClaim,
 )
-from extproc.scheduling.state.ledger import Ledger
+from extproc.scheduling.state.ledger import SlotLedger
 
 
 class MemoryStore:
@@ -28,7 +28,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._buckets: dict[str, BoundedTable[TokenBucket]] = {}
-        self._ledgers: dict[str, BoundedTable[Ledger]] = {}
+        self._ledgers: dict[str, BoundedTable[SlotLedger]] = {}
         self._limits: dict[str, int] = {}
         self._caches: dict[str, CacheTable] = {}
 
@@ -36,17 +36,17 @@ class MemoryStore:
         tables = f"{len(self._buckets)} bucket tables, {len(self._ledgers)} ledgers, {len(self._caches)} caches"
         return f"<MemoryStore of {tables}>"
 
-    def ask(self, ask: Ask, now: float) -> Answer:
+    def ask(self, ask: Claims, now: float) -> Grant:
         taken: list[Claim] = []
         dry_short: list[Claim] = []
-        if ask.gates:
-            short = self._take_all(ask.gates, taken, dry_short, now)
+        if ask.limits:
+            short = self._take_all(ask.limits, taken, dry_short, now)
             if short is not None:
-                return Answer((), short, None, 0, tuple(dry_short))
+                return Grant((), short, None, 0, tuple(dry_short))
         if ask.lookup is not None and (cache := self._caches.get(ask.lookup.table)) is not None:
             entry = cache.get(ask.lookup.key, now)
             if entry is not None:
-                return Answer(tuple(taken), None, entry, 0, tuple(dry_short))
+                return Grant(tuple(taken), None, entry, 0, tuple(dry_short))
         short = None
         granted = 0
         for group in ask.lines:
@@ -54,7 +54,7 @@ class MemoryStore:
             if short is not None:
                 break
             granted += 1
-        return Answer(tuple(taken), short, None, granted, tuple(dry_short))
+        return Grant(tuple(taken), short, None, granted, tuple(dry_short))
 
     def peek(self, claim: Claim, now: float) -> Short | None:
         if isinstance(claim, BucketClaim):
@@ -64,7 +64,7 @@ class MemoryStore:
                 bucket = TokenBucket(claim.capacity, claim.rate, now, claim.start)
             return None if bucket.holds(claim.amount, now) else Short(claim, bucket.available_at(claim.amount, now))
         ledgers = self._ledgers.get(claim.table)
-        ledger = (ledgers.look(claim.key, now) if ledgers is not None else None) or Ledger()
+        ledger = (ledgers.look(claim.key, now) if ledgers is not None else None) or SlotLedger()
         at = ledger.available_at(claim.limit, now)
         return Short(claim, at) if at > now else None
 
@@ -103,7 +103,7 @@ class MemoryStore:
 
     def _take_all(self, group: Sequence[Claim], taken: list[Claim], dry_short: list[Claim], now: float) -> Short | None:
         """All or nothing: what was taken before a claim that is short is put back."""
-        mine: list[tuple[Claim, TokenBucket | Ledger | None]] = []
+        mine: list[tuple[Claim, TokenBucket | SlotLedger | None]] = []
         worst: Short | None = None
         for claim in group:
             kept, at = self._take(claim, now)
@@ -119,11 +119,11 @@ class MemoryStore:
         for claim, state in mine:
             if isinstance(state, TokenBucket) and isinstance(claim, BucketClaim):
                 state.level += claim.amount
-            elif isinstance(state, Ledger) and isinstance(claim, SlotClaim):
+            elif isinstance(state, SlotLedger) and isinstance(claim, SlotClaim):
                 state.release(claim.id)
         return worst
 
-    def _take(self, claim: Claim, now: float) -> tuple[tuple[Claim, TokenBucket | Ledger | None] | None, float]:
+    def _take(self, claim: Claim, now: float) -> tuple[tuple[Claim, TokenBucket | SlotLedger | None] | None, float]:
         """What was taken and where (nowhere: it was held already), or when it could be."""
         if isinstance(claim, BucketClaim):
             key, bucket = self._bucket(claim, now)
@@ -147,13 +147,13 @@ class MemoryStore:
             bucket.resize(claim.capacity, claim.rate, now)
         return found
 
-    def _ledger(self, claim: SlotClaim, now: float) -> tuple[str, Ledger]:
+    def _ledger(self, claim: SlotClaim, now: float) -> tuple[str, SlotLedger]:
         table = self._ledgers.get(claim.table)
         if table is None:
             table = self._ledgers[claim.table] = BoundedTable(claim.max_keys)
         table.most = claim.max_keys
         self._limits[claim.table] = claim.limit
-        return table.get(claim.key, Ledger, now)
+        return table.get(claim.key, SlotLedger, now)
 
 
 class CacheTable:

@@ -1,4 +1,4 @@
--- INPUT: {now or false, gates, lookup or false, lines}; claims are numbered from 1 through gates and lines.
+-- INPUT: {now or false, limits, lookup or false, lines}; claims are numbered from 1 through limits and lines.
 -- Returns MessagePack of {taken, dry, short, wait, lines, entry or false}, and the body where there is an entry. A
 -- number in `taken` is negative where the claim is kept under the overflow key.
 local taken, dry, short, wait, granted, number = {}, {}, 0, 0, 0, 0

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.masking import Vault
-from extproc.payload.guard.answer import Answer, guard_answer
-from extproc.payload.guard.fields import Channel, Dialect, TextFilter
+from extproc.payload.guard.answer import GuardedAnswer, guard_answer
+from extproc.payload.guard.fields import Dialect, TextChannel, TextFilter
 from tests.detectors.pieces import CARD, EMAIL
 from tests.payload.guarding import Plain, guarding
 from tests.payload.streams import LETTERS
@@ -45,7 +45,7 @@ def deny(body: Any, dialect: Dialect = Dialect.CHAT) -> Any:
 @pytest.mark.parametrize("indent", [None, 1])
 def test_an_answer_that_is_clean_stays_as_it_is(indent: int | None) -> None:
     body = json.dumps(chat({"role": "assistant", "content": "é 1"}, x=[1.50, None, {"a": "b"}]), indent=indent).encode()
-    assert guard_answer(body, guarding("deny")) == Answer(body, denied=False)
+    assert guard_answer(body, guarding("deny")) == GuardedAnswer(body, denied=False)
 
 
 def test_every_text_is_filtered() -> None:
@@ -81,9 +81,9 @@ def test_arguments_that_are_no_string_are_filtered_as_source() -> None:
 
 
 def test_the_channels_say_what_a_text_is() -> None:
-    seen: list[Channel] = []
+    seen: list[TextChannel] = []
 
-    def watch(channel: Channel) -> TextFilter:
+    def watch(channel: TextChannel) -> TextFilter:
         seen.append(channel)
         return Plain()
 

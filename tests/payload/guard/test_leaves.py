@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.payload.errors import PayloadError
-from extproc.payload.guard.leaves import Kind, address_of, join_surrogates, leaves_of, splice, string_at
+from extproc.payload.guard.leaves import LeafKind, address_of, join_surrogates, leaves_of, splice, string_at
 from tests.payload.streams import LETTERS
 
 
@@ -35,7 +35,7 @@ def test_all_leaves_with_their_paths(body: dict[str, Any], ascii_only: bool, ind
     found = [(leaf.path, json.loads(data[leaf.start : leaf.end])) for leaf in leaves_of(data).items]
     assert found == paths(body)
     for leaf in leaves_of(data).items:
-        if leaf.kind is Kind.STRING:
+        if leaf.kind is LeafKind.STRING:
             assert string_at(data, leaf) == json.loads(data[leaf.start : leaf.end])
 
 
@@ -43,9 +43,9 @@ def test_containers_taken_whole() -> None:
     data = b'{"input":{"a":[{"input":{}}]},"x":[{"input":[1, 2]},{"input":3}],"input2":{}}'
     leaves = leaves_of(data, frozenset({"input"})).items
     assert [(leaf.path, data[leaf.start : leaf.end], leaf.kind) for leaf in leaves] == [
-        (("input",), b'{"a":[{"input":{}}]}', Kind.CONTAINER),
-        (("x", 0, "input"), b"[1, 2]", Kind.CONTAINER),
-        (("x", 1, "input"), b"3", Kind.SCALAR),
+        (("input",), b'{"a":[{"input":{}}]}', LeafKind.CONTAINER),
+        (("x", 0, "input"), b"[1, 2]", LeafKind.CONTAINER),
+        (("x", 1, "input"), b"3", LeafKind.SCALAR),
     ]
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
-from extproc.payload.guard.request import MOST_PASSAGES, Kind, Path, passages, with_texts
+from extproc.payload.guard.request import MOST_PASSAGES, PassageKind, Path, passages, with_texts
 
 
-def found(body: dict[str, Any]) -> list[tuple[str, Kind]]:
+def found(body: dict[str, Any]) -> list[tuple[str, PassageKind]]:
     return [(each.text, each.kind) for each in passages(Document.parse(json.dumps(body).encode())).passages]
 
 
@@ -33,38 +33,41 @@ def test_a_chat_with_every_role() -> None:
         "tools": [{"type": "function", "function": {"name": "f", "description": "does"}}],
     }
     assert found(body) == [
-        ("be kind", Kind.SYSTEM),
-        ("first", Kind.USER),
-        ("f", Kind.TOOL),
-        ("{}", Kind.TOOL),
-        ("result", Kind.TOOL),
-        ("second", Kind.LAST_USER),
-        ("f", Kind.TOOL),
-        ("does", Kind.TOOL),
+        ("be kind", PassageKind.SYSTEM),
+        ("first", PassageKind.USER),
+        ("f", PassageKind.TOOL),
+        ("{}", PassageKind.TOOL),
+        ("result", PassageKind.TOOL),
+        ("second", PassageKind.LAST_USER),
+        ("f", PassageKind.TOOL),
+        ("does", PassageKind.TOOL),
     ]
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ({"prompt": "p", "suffix": "s"}, [("p", Kind.LAST_USER), ("s", Kind.LAST_USER)]),
-        ({"prompt": ["a", "b"]}, [("a", Kind.LAST_USER), ("b", Kind.LAST_USER)]),
-        ({"input": "x", "instructions": "i"}, [("x", Kind.LAST_USER), ("i", Kind.SYSTEM)]),
-        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": "t"}]}]}, [("t", Kind.LAST_USER)]),
-        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, [("o", Kind.TOOL)]),
+        ({"prompt": "p", "suffix": "s"}, [("p", PassageKind.LAST_USER), ("s", PassageKind.LAST_USER)]),
+        ({"prompt": ["a", "b"]}, [("a", PassageKind.LAST_USER), ("b", PassageKind.LAST_USER)]),
+        ({"input": "x", "instructions": "i"}, [("x", PassageKind.LAST_USER), ("i", PassageKind.SYSTEM)]),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": "t"}]}]},
+            [("t", PassageKind.LAST_USER)],
+        ),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, [("o", PassageKind.TOOL)]),
         (
             {"system": [{"type": "text", "text": "s"}], "messages": [{"role": "user", "content": "u"}]},
-            [("s", Kind.SYSTEM), ("u", Kind.LAST_USER)],
+            [("s", PassageKind.SYSTEM), ("u", PassageKind.LAST_USER)],
         ),
-        ({"documents": [{"body": "unknown place"}]}, [("unknown place", Kind.LAST_USER)]),
+        ({"documents": [{"body": "unknown place"}]}, [("unknown place", PassageKind.LAST_USER)]),
         (
             {"messages": [{"role": "user", "content": "u", "name": "Ann"}]},
-            [("u", Kind.LAST_USER), ("Ann", Kind.LAST_USER)],
+            [("u", PassageKind.LAST_USER), ("Ann", PassageKind.LAST_USER)],
         ),
         ({"model": "m", "temperature": 1, "stream": True}, []),
     ],
 )
-def test_places(body: dict[str, Any], expected: list[tuple[str, Kind]]) -> None:
+def test_places(body: dict[str, Any], expected: list[tuple[str, PassageKind]]) -> None:
     assert found(body) == expected
 
 

@@ -12,7 +12,7 @@ from detectors.findings import Finding
 from detectors.masking import Vault, cover
 from detectors.stream import Action
 from extproc.payload.chat import Operation
-from extproc.payload.guard.fields import Channel, TextFilter
+from extproc.payload.guard.fields import TextChannel, TextFilter
 from extproc.payload.guard.stream import GuardedStream
 from extproc.payload.guard.text import MAX_TEXTS
 from extproc.payload.sse import MAX_FRAME
@@ -24,7 +24,7 @@ from tests.payload.guarding import Plain, call, chunk, delta, events, guarding, 
 from tests.payload.streams import DONE, cut, event
 
 
-def plain(_: Channel) -> TextFilter:
+def plain(_: TextChannel) -> TextFilter:
     return Plain()
 
 
@@ -259,9 +259,9 @@ def test_responses_events() -> None:
     assert got[-2]["text"] == "mail [EMAIL] or" == got[-1]["response"]["output"][0]["content"][0]["text"]
     assert out.count(b"event: response.output_text.delta\n") == 4
 
-    seen: list[Channel] = []
+    seen: list[TextChannel] = []
 
-    def watch(channel: Channel) -> TextFilter:
+    def watch(channel: TextChannel) -> TextFilter:
         seen.append(channel)
         return Plain()
 

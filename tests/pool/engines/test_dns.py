@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.pool.engines.dns import Members, Membership, Source, is_literal, join_address, split_address, system_lookup
+from extproc.pool.engines.dns import (
+    AddressSource,
+    Members,
+    Membership,
+    is_literal,
+    join_address,
+    split_address,
+    system_lookup,
+)
 
 
 class Resolver:
@@ -51,7 +59,7 @@ class Told:
 
 
 def membership(told: Told, resolver: Resolver, *addresses: str) -> Membership:
-    sources = [Source(address=address, labels={"of": address}) for address in addresses]
+    sources = [AddressSource(address=address, labels={"of": address}) for address in addresses]
     return Membership(sources, told, interval=0.001, random=Random(0), lookup=resolver)
 
 
@@ -107,19 +115,19 @@ async def test_reconfiguring_keeps_answers_of_names_that_stay() -> None:
     live = membership(told, resolver, "one:80", "two:80")
     await live.start()
     resolver.answers["one"] = None
-    live.configure([Source(address="one:80"), Source(address="three:80")])
+    live.configure([AddressSource(address="one:80"), AddressSource(address="three:80")])
     assert told.last == ["10.0.0.1:80"]
     await resolver.again(4)
     assert told.last == ["10.0.0.1:80", "10.0.0.3:80"]
     with pytest.raises(ValueError, match="HOST:PORT"):
-        live.configure([Source(address="broken")])
+        live.configure([AddressSource(address="broken")])
     assert told.last == ["10.0.0.1:80", "10.0.0.3:80"]
     await live.stop()
 
 
 async def test_the_system_resolver() -> None:
     assert "127.0.0.1" in await system_lookup("127.0.0.1", 80)
-    live = Membership([Source(address="a" * 64 + ":80")], told := Told(), interval=1.0, random=Random(0))
+    live = Membership([AddressSource(address="a" * 64 + ":80")], told := Told(), interval=1.0, random=Random(0))
     await live.start()
     assert told.last == [], "a label too long for DNS is a failed look-up"
     await live.stop()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.pool.engines.metrics import DIALECTS, Dialect, likeliest, parse_metrics
+from extproc.pool.engines.metrics import DIALECTS, EngineDialect, likeliest, parse_metrics
 from extproc.pool.engines.page import Memory
 from tests.pool.pages import big_vllm_page, sglang_page, vllm_page
 
@@ -199,7 +199,7 @@ def test_figures_far_down_the_page_are_found() -> None:
 
 
 def test_another_engine_is_one_more_entry() -> None:
-    mine = Dialect(
+    mine = EngineDialect(
         engine="mine",
         metrics={"running": (b"mine_running",), "waiting": (b"mine_waiting",), "block_size": (b"mine_block",)},
     )

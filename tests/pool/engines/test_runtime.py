@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from extproc.pool.endpoint import Change, State
-from extproc.pool.engines.dns import Source
+from extproc.pool.engines.dns import AddressSource
 from extproc.pool.engines.runtime import PoolConfig, PoolRuntime, log_change
 from extproc.pool.engines.scrape import ScrapeSettings
 from extproc.pool.policy import PickRequest
@@ -19,7 +19,7 @@ FAST = ScrapeSettings(interval=0.005, timeout=5.0)
 
 
 def config(*addresses: str) -> PoolConfig:
-    return PoolConfig(name="p", sources=tuple(Source(address=address) for address in addresses), scrape=FAST)
+    return PoolConfig(name="p", sources=tuple(AddressSource(address=address) for address in addresses), scrape=FAST)
 
 
 def live(*addresses: str) -> tuple[PoolRuntime, Changes]:

@@ -8,11 +8,11 @@ import random
 import pytest
 
 from extproc.scheduling.state.claims import (
-    Ask,
     BucketClaim,
     CacheBounds,
     CacheEntry,
     Claim,
+    Claims,
     Lookup,
     Return,
     SlotClaim,
@@ -42,8 +42,8 @@ def left(store: MemoryStore, table: str, now: float = 0) -> float:
 
 def test_gates_are_all_or_nothing() -> None:
     store = MemoryStore()
-    store.ask(Ask(gates=(slot("a"), slot("b"))), 0)
-    answer = store.ask(Ask(gates=(bucket(4), slot("c"), bucket(3, "other"))), 0)
+    store.ask(Claims(limits=(slot("a"), slot("b"))), 0)
+    answer = store.ask(Claims(limits=(bucket(4), slot("c"), bucket(3, "other"))), 0)
     assert answer.taken == ()
     assert answer.short is not None
     assert answer.short.claim == slot("c")
@@ -52,15 +52,15 @@ def test_gates_are_all_or_nothing() -> None:
 
 def test_a_slot_that_was_held_already_is_not_lost_with_a_refusal() -> None:
     store = MemoryStore()
-    store.ask(Ask(gates=(slot("a"),)), 0)
-    assert store.ask(Ask(gates=(slot("a"), bucket(11))), 0).short is not None
+    store.ask(Claims(limits=(slot("a"),)), 0)
+    assert store.ask(Claims(limits=(slot("a"), bucket(11))), 0).short is not None
     assert left(store, "s") == 1
 
 
 def test_the_claim_that_comes_last_is_named() -> None:
     store = MemoryStore()
-    store.ask(Ask(gates=(bucket(10, "x"), bucket(10, "y", rate=0.1))), 0)
-    short = store.ask(Ask(gates=(bucket(1, "x"), bucket(1, "y", rate=0.1), bucket(2, "x"))), 0).short
+    store.ask(Claims(limits=(bucket(10, "x"), bucket(10, "y", rate=0.1))), 0)
+    short = store.ask(Claims(limits=(bucket(1, "x"), bucket(1, "y", rate=0.1), bucket(2, "x"))), 0).short
     assert short is not None
     assert short.claim.table == "y"
     assert short.at == pytest.approx(10)
@@ -69,16 +69,16 @@ def test_the_claim_that_comes_last_is_named() -> None:
 def test_a_hit_leaves_the_lines_alone_and_keeps_the_gates() -> None:
     store = MemoryStore()
     store.keep(LOOKUP, ENTRY, CacheBounds(10, 1000), 0)
-    answer = store.ask(Ask((bucket(1, "gate"),), LOOKUP, ((bucket(1, "line"),),)), 1)
+    answer = store.ask(Claims((bucket(1, "gate"),), LOOKUP, ((bucket(1, "line"),),)), 1)
     assert (answer.entry, answer.lines, answer.taken) == (ENTRY, 0, (bucket(1, "gate"),))
     assert store.levels("line", 1, 1) == []
 
 
 def test_lines_are_taken_as_far_as_they_go() -> None:
     store = MemoryStore()
-    store.ask(Ask(gates=(slot("a", limit=1),)), 0)
+    store.ask(Claims(limits=(slot("a", limit=1),)), 0)
     lines = ((bucket(1, "first"),), (bucket(2, "second"), slot("b", limit=1)), (bucket(3, "third"),))
-    answer = store.ask(Ask((bucket(5, "gate"),), LOOKUP, lines), 0)
+    answer = store.ask(Claims((bucket(5, "gate"),), LOOKUP, lines), 0)
     assert (answer.lines, answer.taken) == (1, (bucket(5, "gate"), bucket(1, "first")))
     assert answer.short is not None
     assert answer.short.claim == slot("b", limit=1)
@@ -88,7 +88,7 @@ def test_lines_are_taken_as_far_as_they_go() -> None:
 
 def test_dry_claims_never_refuse_and_are_taken_where_they_fit() -> None:
     store = MemoryStore()
-    ask = Ask(gates=(bucket(6, "dry", dry=True), bucket(1, "real")))
+    ask = Claims(limits=(bucket(6, "dry", dry=True), bucket(1, "real")))
     assert store.ask(ask, 0).dry_short == ()
     second = store.ask(ask, 0)
     assert (second.dry_short, second.taken, second.short) == ((bucket(6, "dry", dry=True),), (bucket(1, "real"),), None)
@@ -96,7 +96,7 @@ def test_dry_claims_never_refuse_and_are_taken_where_they_fit() -> None:
 
 def test_returns() -> None:
     store = MemoryStore()
-    taken = store.ask(Ask(gates=(bucket(10), slot("a", limit=1))), 0).taken
+    taken = store.ask(Claims(limits=(bucket(10), slot("a", limit=1))), 0).taken
     store.settle([Return(taken[0], 4), Return(taken[1])], 0)
     store.settle([Return(taken[1]), Return(bucket(1, "new"), -30)], 0)
     assert (left(store, "b"), left(store, "s"), left(store, "new")) == (4, 1, -20)
@@ -110,7 +110,7 @@ def test_peeking_takes_nothing_and_agrees_with_asking() -> None:
         now += rng.random()
         claim = rng.choice([bucket(rng.randint(1, 11), key=rng.choice("ab")), slot(str(rng.random()), ttl=1.5)])
         peeked = store.peek(claim, now)
-        asked = store.ask(Ask(gates=(claim,)), now).short
+        asked = store.ask(Claims(limits=(claim,)), now).short
         assert (peeked is None) == (asked is None)
         if peeked is not None and asked is not None:
             assert peeked.at == asked.at
@@ -119,8 +119,8 @@ def test_peeking_takes_nothing_and_agrees_with_asking() -> None:
 
 def test_a_new_configuration_resizes() -> None:
     store = MemoryStore()
-    store.ask(Ask(gates=(bucket(2),)), 0)
-    store.ask(Ask(gates=(bucket(1, capacity=5),)), 0)
+    store.ask(Claims(limits=(bucket(2),)), 0)
+    store.ask(Claims(limits=(bucket(1, capacity=5),)), 0)
     assert left(store, "b") == 4
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Errand:
+class Work:
     """`begin` is awaited once; then the step that asked runs again, and finds its result where `begin` has put it.
 
     It limits its own time, and keeps to itself what fails: an exception out of `begin` ends the request.

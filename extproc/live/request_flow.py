@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from extproc.exchange.values import Answer
-from extproc.live.predictor import Learned
+from extproc.exchange.values import LocalReply
+from extproc.live.predictor import PredictorFile
 from extproc.prediction.features import Features
-from extproc.prediction.predictor import Prediction
+from extproc.prediction.predictor import LengthPrediction
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.policy import (
@@ -20,8 +20,8 @@ from extproc.scheduling.policy import (
     QuotaScheduling,
     Scheduler,
 )
-from extproc.scheduling.state.claims import Answer as StoreAnswer
-from extproc.scheduling.state.claims import Ask
+from extproc.scheduling.state.claims import Claims
+from extproc.scheduling.state.claims import Grant as StoreAnswer
 from extproc.scheduling.ticket import Attempt, Outcome, Prepared
 from extproc.steps.labels import Labelling
 
@@ -38,21 +38,21 @@ _LONGEST_WAIT = 3500.0
 
 
 class Control(Protocol):
-    """What a gate needs of the process's flow control."""
+    """What a live_flow needs of the process's flow control."""
 
     clock: Callable[[], float]
-    learned: Learned
+    predictor_file: PredictorFile
     keeps_learning: bool
 
     def new_id(self) -> str: ...
 
     def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]: ...
 
-    def changed(self, gate: FlowGate) -> None: ...
+    def changed(self, live_flow: LiveFlow) -> None: ...
 
 
-class FlowGate:
-    """The policies of one configuration, for its requests: a `Gate`."""
+class LiveFlow:
+    """The policies of one configuration, for its requests: a `RequestFlow`."""
 
     def __init__(self, control: Control, flow: Flow, labelling: Labelling, store: RedisStore | None) -> None:
         self.flow = flow
@@ -67,7 +67,7 @@ class FlowGate:
         self._behind: dict[str, set[str]] = {line.policy.name: set() for line in self._watched}
 
     def __repr__(self) -> str:
-        return f"<FlowGate {self.flow!r}>"
+        return f"<LiveFlow {self.flow!r}>"
 
     @property
     def watches(self) -> bool:
@@ -80,11 +80,11 @@ class FlowGate:
     def new_id(self) -> str:
         return self._control.new_id()
 
-    def predict(self, found: Features) -> Prediction:
-        return self._control.learned.predictor.predict(found)
+    def predict(self, found: Features) -> LengthPrediction:
+        return self._control.predictor_file.predictor.predict(found)
 
     def learn(self, found: Features, tokens: int, now: float) -> None:
-        self._control.learned.predictor.learn(found, tokens, now)
+        self._control.predictor_file.predictor.learn(found, tokens, now)
 
     def enter(self, job: Job) -> Outcome | Prepared:
         now = self.clock()
@@ -99,7 +99,7 @@ class FlowGate:
             outcome = prepared
             if isinstance(prepared, Prepared):
                 ask = prepared.ask
-                if not (ask.gates or ask.lookup or ask.lines):
+                if not (ask.limits or ask.lookup or ask.lines):
                     outcome = self.flow.finish(prepared, StoreAnswer(), now)
         self.changed()
         return outcome
@@ -111,7 +111,7 @@ class FlowGate:
     def changed(self) -> None:
         self._control.changed(self)
 
-    async def beside(self, work: Callable[[], Answer]) -> Answer:
+    async def beside(self, work: Callable[[], LocalReply]) -> LocalReply:
         return await asyncio.to_thread(work)
 
     def observe(self, saturation: Saturation, now: float) -> None:
@@ -138,7 +138,7 @@ class FlowGate:
         self.flow.answered(attempt, await self._answer(attempt.ask), self.clock())
         self.changed()
 
-    async def _answer(self, ask: Ask) -> StoreAnswer:
+    async def _answer(self, ask: Claims) -> StoreAnswer:
         """The store's, which knows itself what to do where Redis fails. A fault in it lets requests pass uncounted."""
         assert self.store is not None  # noqa: S101 -- only then is anybody asked
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from extproc.scheduling.state.claims import Answer, Ask, CacheBounds, CacheEntry, Claim, Level, Lookup, Return, Short
+from extproc.scheduling.state.claims import CacheBounds, CacheEntry, Claim, Claims, Grant, Level, Lookup, Return, Short
 from extproc.shared.fallback import Local
 from extproc.shared.messages import Picture
 
@@ -12,7 +12,7 @@ Settle = Callable[[Sequence[Return], float], None]
 Keep = Callable[[Lookup, CacheEntry, CacheBounds, float], None]
 
 
-class Near:
+class LocalView:
     """A `Store` for `Flow(store=..., remote=True)`. Without Redis the reading half shows the local state."""
 
     def __init__(self, settle: Settle, keep: Keep) -> None:
@@ -23,9 +23,9 @@ class Near:
         """While Redis is away."""
 
     def __repr__(self) -> str:
-        return f"<Near {self.local!r}>" if self.local is not None else "<Near>"
+        return f"<LocalView {self.local!r}>" if self.local is not None else "<LocalView>"
 
-    def ask(self, ask: Ask, now: float) -> Answer:
+    def ask(self, ask: Claims, now: float) -> Grant:
         raise TypeError("state in Redis is asked by the driver of a flow, not by the flow")
 
     def settle(self, returns: Sequence[Return], now: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from extproc.payload.chat import Operation
-from extproc.prediction.features import Ask
+from extproc.prediction.features import PredictionInput
 from extproc.steps.request import Request
 
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -59,12 +59,12 @@ def choices(fields: Fields) -> int:
     return min(_MOST_CHOICES, max(1, _integer(fields, "n") or 1))
 
 
-def asked(request: Request, fields: Fields, tenant: str, prompt_tokens: int, limit: int | None) -> Ask:
+def asked(request: Request, fields: Fields, tenant: str, prompt_tokens: int, limit: int | None) -> PredictionInput:
     """For the predictor. Never fails: what cannot be read stays empty."""
     turns = _conversation(request.head.operation, fields)
     users = [turn for turn in turns if turn.role == "user"]
     answers = [turn for turn in turns if turn.role == "assistant"]
-    return Ask(
+    return PredictionInput(
         model=request.target_model,
         tenant=tenant,
         route=request.rule.name if request.rule is not None else "",

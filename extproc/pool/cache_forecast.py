@@ -11,11 +11,11 @@ import msgspec
 
 from extproc.pool.backlog import Backlog, Speed
 from extproc.pool.endpoint import Endpoint
-from extproc.pool.policy import Held, Learner, PickRequest
+from extproc.pool.policy import HeldRequest, Learner, PickRequest
 from extproc.pool.prefix import IndexView, PrefixIndex
 
 
-class OutlookParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+class CacheForecastParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """Of every policy that looks for cached prefixes."""
 
     block_bytes: int = 256
@@ -72,15 +72,15 @@ _TYPICAL = 512.0
 """Uncached tokens assumed of a request of somebody else, until our own show what is usual."""
 
 
-class Outlook(Learner):
+class CacheForecast(Learner):
     """Shared by the scorers of one policy, which passes its own calls as a `Learner` on to it, once each."""
 
-    def __init__(self, parameters: OutlookParameters) -> None:
+    def __init__(self, parameters: CacheForecastParameters) -> None:
         self._parameters = parameters
         self.index = PrefixIndex(per_endpoint=parameters.endpoint_blocks, total=parameters.index_blocks)
         self._everywhere = Speed()
         self._backlogs: dict[str, Backlog] = {}
-        self._journeys: dict[Held, _Journey] = {}
+        self._journeys: dict[HeldRequest, _Journey] = {}
         self._saved: dict[str, float] = {}
         self.typical_tokens = _TYPICAL
         """Uncached tokens of a request, on average of the recent ones."""
@@ -141,7 +141,7 @@ class Outlook(Learner):
         """Prompt tokens that wait in the engine and are not ours, as far as its own figures tell."""
         return endpoint.foreign_waiting * self.typical_tokens if endpoint.fresh_until > now else 0.0
 
-    def chosen(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def chosen(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         request = held.request
         target = held.prefill or endpoint
         blocks, per_block = self._blocks(request)
@@ -159,7 +159,7 @@ class Outlook(Learner):
         self._saved[target.address] = self._saved.get(target.address, 0.0) + cached
         self._journeys[held] = _Journey(target.address, blocks, new, per_block, cached)
 
-    def served(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def served(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         journey = self._journeys.get(held)
         if journey is None:
             return
@@ -169,7 +169,7 @@ class Outlook(Learner):
         if held.prefill is not None:
             self._learn(journey, endpoint)
 
-    def released(self, held: Held, endpoint: Endpoint, now: float) -> None:
+    def released(self, held: HeldRequest, endpoint: Endpoint, now: float) -> None:
         journey = self._journeys.pop(held, None)
         if journey is None:
             return
@@ -188,7 +188,7 @@ class Outlook(Learner):
         self._backlogs.pop(endpoint.address, None)
         self._saved.pop(endpoint.address, None)
 
-    def _arrive(self, held: Held, journey: _Journey, now: float, *, told: bool) -> None:
+    def _arrive(self, held: HeldRequest, journey: _Journey, now: float, *, told: bool) -> None:
         backlog = self._backlogs.get(journey.address)
         if backlog is not None:
             (backlog.done if told else backlog.drop)(held, now)
