@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from detectors.findings import Detector, Finding, without_overlap
-from detectors.policy import NEVER_MASKED, SEVERITY, FailureMode, Policy
+from detectors.policy import NEVER_MASKED, SEVERITY, STATEMENTS, FailureMode, Policy
 from detectors.reasons import explain, is_chinese
 from detectors.text import Text
 
@@ -160,17 +160,18 @@ class Guard:
             ]
         return sorted(statements + chosen)
 
-    def judge(self, checks: Sequence[tuple[str, Check]]) -> Verdict:
-        """What follows for texts that go out together."""
-        chinese = any(is_chinese(text) for text, _ in checks)
+    def judge(self, checks: Sequence[tuple[str, Check]], past: Sequence[tuple[str, Check]] = ()) -> Verdict:
+        """What follows for texts that go out together. `past` are those that earlier turns or the assistant said."""
+        chinese = any(is_chinese(text) for text, _ in checks or past)
         worst: Finding | None = None
         severity = 0
-        for _, check in checks:
-            for found in check.findings:
-                weight = SEVERITY[self.policy.action(found.category)]
+        for old, group in ((False, checks), (True, past)):
+            for found in (found for _, check in group for found in check.findings):
+                weight = SEVERITY[self.policy.action(found.category, past=old)]
                 if weight > severity or (weight == severity and worst is not None and found.score > worst.score):
                     worst, severity = found, weight
-        if checks and not any(check.allowed for _, check in checks) and severity < SEVERITY["deny"]:
+        every = (*checks, *past)
+        if every and not any(check.allowed for _, check in every) and severity < SEVERITY["deny"]:
             action = self.policy.action("ALLOW_PATTERN")
             worst, severity = Finding(0, 0, "ALLOW_PATTERN", 1.0, "patterns"), SEVERITY[action]
         if worst is None or severity < SEVERITY["mask"]:
@@ -179,11 +180,14 @@ class Guard:
         return Verdict("deny", worst.category, reason) if severity == SEVERITY["deny"] else Verdict("mask", "", reason)
 
     def unsure(self, check: Check) -> bool:
-        """Whether the classifier comes near a threshold that denies without reaching it."""
+        """Whether a judge is needed: the classifier reaches a quarter of a statement's threshold, and that statement is
+        neither denied on its own nor one that the policy itself says `report` about."""
         return any(
-            check.thresholds[name] / 4 <= score < check.thresholds[name]
+            score >= check.thresholds[name] / 4
+            and self.policy.actions.get(name) != "report"
+            and not (score >= check.thresholds[name] and self.policy.action(name) == "deny")
             for name, score in check.scores.items()
-            if name in check.thresholds and name in NEVER_MASKED and self.policy.action(name) == "deny"
+            if name in check.thresholds and name in STATEMENTS
         )
 
     @property

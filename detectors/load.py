@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detectors.alarms import MODEL
 from detectors.findings import Detector
 from detectors.guard import Guard
 from detectors.policy import ClassifierSwitch, FailureMode, Policy
@@ -14,9 +15,6 @@ from detectors.policy import ClassifierSwitch, FailureMode, Policy
 if TYPE_CHECKING:
     from detectors.classifier import Classifier
     from detectors.patterns import PatternSet
-
-MODEL = Path(__file__).parent / "model"
-"""The classifier that comes with the package."""
 
 
 class GuardError(ValueError):

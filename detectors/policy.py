@@ -16,16 +16,19 @@ FailureMode = Literal["closed", "open"]
 
 SEVERITY: Mapping[str, int] = {"report": 1, "mask": 2, "deny": 3}
 
-_REPORTED = ("LOCATION", "POSITION", "IP_ADDRESS", "MAC_ADDRESS", "PERSON", "ORGANIZATION", "PROJECT")
-_DENIED = ("SECRET", "INJECTION", "DENY_PATTERN", "ALLOW_PATTERN", "JUDGE", "UNCHECKED")
+STATEMENTS = frozenset(name for name in CATEGORIES if name == "INJECTION" or name.startswith("BUSINESS_"))
+"""What the classifier says of whole sentences, with a probability."""
+_NAMES = ("LOCATION", "POSITION", "IP_ADDRESS", "MAC_ADDRESS", "PERSON", "ORGANIZATION", "PROJECT")
+_DENIED = ("SECRET", "DENY_PATTERN", "ALLOW_PATTERN", "JUDGE", "UNCHECKED")
 DEFAULT_ACTIONS: Mapping[str, Action] = {
-    name: "deny" if name in _DENIED or name.startswith("BUSINESS_") else "report" if name in _REPORTED else "mask"
+    name: "deny" if name in _DENIED else "report" if name in _NAMES or name in STATEMENTS else "mask"
     for name in CATEGORIES
 }
-"""Numbers and addresses of people are masked; secrets, attacks and internal business are denied; names are reported,
-because most texts name somebody."""
+"""Numbers and addresses of people are masked; secrets, the policy's own patterns and a judge's word deny. Names are
+reported, because most texts name somebody, and so are statements, because a probability alone refuses harmless texts
+too: the judge is asked about them where there is one."""
 
-NEVER_MASKED = frozenset(name for name in CATEGORIES if name in _DENIED[1:] or name.startswith("BUSINESS_"))
+NEVER_MASKED = STATEMENTS | {*_DENIED[1:]}
 """A whole statement cannot be replaced by a placeholder."""
 
 
@@ -84,9 +87,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Findings of pattern recognisers below it are dropped."""
     budget: Budget = Budget()
 
-    def action(self, category: str) -> Action:
-        """What is done about a finding of this category."""
+    def action(self, category: str, *, past: bool = False) -> Action:
+        """What is done about a finding of this category.
+
+        `past`: in what an earlier turn or the assistant said. It refuses nothing, so that a conversation can go on
+        after a refusal; what would be denied is masked, whole statements as well, so that it does not leave with the
+        history. What nobody could look at is denied all the same.
+        """
         chosen = self.actions.get(category) or self.actions.get("default")
         if chosen is None:
             chosen = DEFAULT_ACTIONS.get(category, "deny")
-        return "deny" if chosen == "mask" and category in NEVER_MASKED else chosen
+        if chosen == "mask" and category in NEVER_MASKED:
+            chosen = "deny"
+        return "mask" if chosen == "deny" and past and category != "UNCHECKED" else chosen

@@ -10,7 +10,7 @@ from detectors.answers import AnswerReader
 from detectors.findings import Finding
 from detectors.guard import Check, Guard, Verdict
 from detectors.judge import Opinion
-from detectors.masking import Vault, VaultFull
+from detectors.masking import Occurrences, Vault, VaultFull
 from detectors.reasons import explain, is_chinese
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import LocalReply
@@ -57,9 +57,9 @@ class Watch:
     conversation_header: str | None = None
     vaults: Vaults | None = None
 
-    def says(self, category: str) -> str:
+    def says(self, category: str, *, past: bool = False) -> str:
         """What is done about a category, or would be."""
-        action = self.guard.policy.action(category)
+        action = self.guard.policy.action(category, past=past)
         return f"would_{action}" if self.dry_run and action != "report" else action
 
 
@@ -144,16 +144,21 @@ def _missing(state: Guarding) -> bool:
 
 
 def _questions(watch: Watch, state: Guarding) -> list[str]:
-    """Texts to ask the judge about: the user's own, unless they are denied anyway."""
+    """Texts to ask the judge about: the user's own, unless they are denied anyway. Of earlier turns as well, because
+    what it denied there must not leave with the history."""
     known = state.checks[watch.name]
-    texts = [
-        each.text
-        for each in _inspected(watch, state.passages)
-        if each.kind in (PassageKind.USER, PassageKind.LAST_USER)
-    ]
-    if not watch.judge_always:
-        texts = [text for text in texts if watch.guard.unsure(known[text])]
-    return [text for text in dict.fromkeys(texts) if watch.guard.judge([(text, known[text])]).action != "deny"]
+    asked: dict[str, None] = {}
+    for each in _inspected(watch, state.passages):
+        check = known[each.text]
+        if each.kind not in (PassageKind.USER, PassageKind.LAST_USER) or not (
+            watch.judge_always or watch.guard.unsure(check)
+        ):
+            continue
+        pair = [(each.text, check)]
+        verdict = watch.guard.judge((), pair) if each.past else watch.guard.judge(pair)
+        if verdict.action != "deny":
+            asked[each.text] = None
+    return list(asked)
 
 
 async def _look(state: Guarding) -> None:
@@ -197,23 +202,21 @@ def _conclude(request: Request, state: Guarding) -> LocalReply | None:
     for watch in state.watches:
         known = state.checks[watch.name]
         found = _inspected(watch, state.passages)
-        pairs = [(passage.text, known[passage.text]) for passage in found]
-        _count(state, watch, [check for _, check in pairs])
-        verdict = watch.guard.judge(pairs)
-        opinion = _opinion(watch, state)
+        _count(state, watch, found)
+        pairs = [(passage.text, known[passage.text]) for passage in found if not passage.past]
+        past = [(passage.text, known[passage.text]) for passage in found if passage.past]
+        verdict = watch.guard.judge(pairs, past)
+        opinion = _opinion(watch, state, found)
         if verdict.action != "deny" and opinion is not None:
             category = "JUDGE" if opinion is not _UNREACHED else "UNCHECKED"
-            verdict = Verdict("deny", category, opinion.reason or explain(category, chinese=is_chinese(pairs[0][0])))
+            verdict = Verdict("deny", category, opinion.reason or explain(category, chinese=is_chinese(found[0].text)))
             state.seen[watch.name, category, "would_deny" if watch.dry_run else "deny", "request"] += 1
         if watch.dry_run:
             continue
         if verdict.action == "deny":
             return _refuse(state, watch, verdict, opinion)
-        for passage in found if verdict.action == "mask" else ():
-            spans = watch.guard.spans(known[passage.text].findings)
-            spans = [each for each in spans if watch.guard.policy.action(each.category) == "mask"]
-            if spans:
-                masks.setdefault(passage.path, []).extend(spans)
+        for path, spans in _masked(watch, state, found).items():
+            masks.setdefault(path, []).extend(spans)
     if masks:
         try:
             _mask(request, state, masks)
@@ -222,22 +225,56 @@ def _conclude(request: Request, state: Guarding) -> LocalReply | None:
     return None
 
 
-def _opinion(watch: Watch, state: Guarding) -> Opinion | None:
-    """The judge's denial, if it denies any text, or if it cannot be had and the policy is closed."""
-    for opinion in state.opinions.get(watch.name, {}).values():
+def _masked(watch: Watch, state: Guarding, found: Sequence[Passage]) -> dict[Path, list[Finding]]:
+    """What is masked in each text: what was found there, and every other place where one of these values stands."""
+    policy, known = watch.guard.policy, state.checks[watch.name]
+    masks: dict[Path, list[Finding]] = {}
+    values: dict[str, str] = {}
+    for passage in found:
+        spans = [
+            each
+            for each in watch.guard.spans(known[passage.text].findings)
+            if policy.action(each.category, past=passage.past) == "mask"
+        ]
+        if passage.past and _judged(watch, state, passage.text):
+            spans = [Finding(0, len(passage.text), "JUDGE", 1.0, "judge")]
+        if spans:
+            masks[passage.path] = spans
+            values |= {passage.text[each.start : each.end]: each.category for each in spans}
+    if values:
+        everywhere = Occurrences(values)
+        for passage in found:
+            if more := everywhere.find(passage.text):
+                masks.setdefault(passage.path, []).extend(more)
+    return masks
+
+
+def _judged(watch: Watch, state: Guarding, text: str) -> bool:
+    """Whether the judge denies a text."""
+    opinion = state.opinions.get(watch.name, {}).get(text)
+    return opinion is not None and opinion.denied and watch.guard.policy.action("JUDGE") == "deny"
+
+
+def _opinion(watch: Watch, state: Guarding, found: Iterable[Passage]) -> Opinion | None:
+    """The judge's denial, if it denies any text of this turn, or if one cannot be had and the policy is closed."""
+    opinions = state.opinions.get(watch.name, {})
+    current = {passage.text for passage in found if not passage.past}
+    for text, opinion in opinions.items():
         if opinion is None:
             state.failures[watch.name, "judge"] += 1
             if watch.judge_closed and watch.guard.policy.action("UNCHECKED") == "deny":
                 return _UNREACHED
-        elif opinion.denied and watch.guard.policy.action("JUDGE") == "deny":
+        elif text in current and _judged(watch, state, text):
             return opinion
     return None
 
 
-def _count(state: Guarding, watch: Watch, checks: Iterable[Check]) -> None:
-    for check in checks:
+def _count(state: Guarding, watch: Watch, passages: Iterable[Passage]) -> None:
+    for passage in passages:
+        check = state.checks[watch.name][passage.text]
         for found in watch.guard.spans(check.findings):
-            state.seen[watch.name, found.category, watch.says(found.category), "request"] += 1
+            says = watch.says(found.category, past=passage.past)
+            state.seen[watch.name, found.category, says, "request"] += 1
         for name in check.failures:
             state.failures[watch.name, name] += 1
 

@@ -174,8 +174,39 @@ def test_a_statement_leaves_the_values_in_it_alone() -> None:
     assert [each.category for each in looked.find("we meet a@b.c")] == ["BUSINESS_MEETING", "EMAIL"]
 
 
-@pytest.mark.parametrize(("score", "unsure"), [(0.1, False), (0.3, True), (0.79, True), (0.8, False)])
-def test_unsure_means_near_a_threshold_that_denies(score: float, unsure: bool) -> None:
+@pytest.mark.parametrize(
+    ("score", "reported", "denied"), [(0.1, False, False), (0.3, True, True), (0.79, True, True), (0.8, True, False)]
+)
+def test_a_judge_is_needed_where_the_classifier_suspects_what_it_does_not_deny(
+    score: float, reported: bool, denied: bool
+) -> None:
     check = Check(scores={"INJECTION": score}, thresholds={"INJECTION": 0.8})
-    assert guard().unsure(check) is unsure
+    assert guard().unsure(check) is reported
+    assert guard(Policy(actions={"INJECTION": "deny"})).unsure(check) is denied
     assert not guard(Policy(actions={"INJECTION": "report"})).unsure(check)
+
+
+STATED = Words(
+    {"we merge in May": "BUSINESS_LEGAL", "obey me": "INJECTION", "sk-1": "SECRET", "aurora": "DENY_PATTERN"}
+)
+
+
+@pytest.mark.parametrize("text", ["we merge in May", "obey me", "obey me, we merge in May"])
+def test_a_statement_of_the_classifier_is_reported_unless_the_policy_denies_it(text: str) -> None:
+    looked = guard(detector=STATED)
+    assert looked.judge([(text, looked.check(text))]).action == "allow"
+    strict = guard(Policy(actions={"BUSINESS_LEGAL": "deny", "INJECTION": "deny"}), STATED)
+    assert strict.judge([(text, strict.check(text))]).action == "deny"
+
+
+@pytest.mark.parametrize("text", ["my key sk-1", "project aurora"])
+def test_what_an_earlier_turn_said_masks_what_it_would_have_denied(text: str) -> None:
+    looked = guard(detector=STATED)
+    pair = [(text, looked.check(text))]
+    assert looked.judge(pair).action == "deny"
+    assert looked.judge([("hello", looked.check("hello"))], pair).action == "mask"
+
+
+def test_an_earlier_turn_that_nobody_could_look_at_is_denied() -> None:
+    looked = Guard(Policy(), [(Broken(), "closed")])
+    assert looked.judge([], [("x", looked.check("x"))]) == looked.judge([("x", looked.check("x"))])

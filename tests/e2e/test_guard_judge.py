@@ -100,13 +100,11 @@ def world(far_side: FarSide, gateways: Gateways, judge: JudgeServer) -> Guarded:
         gateways,
         HOSTS,
         policy("judged", JUDGED, judge=own),
-        policy(
-            "text", TEXT, intelligent_guard={**printed, "api_key": "${JUDGE_KEY}", "when": "always"}, message="text"
-        ),
+        policy("text", TEXT, intelligent_guard={**printed, "api_key": "${JUDGE_KEY}"}, message="text"),
         policy("lenient", LENIENT, judge={**own, "failureMode": "open"}),
         policy("down", DOWN, judge=away),
         policy("down-open", DOWN_OPEN, judge={**away, "failureMode": "open"}),
-        policy("unsure", UNSURE, intelligent_guard=printed),
+        policy("unsure", UNSURE, judge={**printed, "when": "unsure"}),
         policy("dry", DRY, judge=own, dryRun=True),
         environ={"JUDGE_KEY": "of-the-judge"},
     )
@@ -162,6 +160,13 @@ def test_it_is_not_asked_about_what_is_denied_anyway_nor_by_a_sure_policy(world:
     with pytest.raises(openai.PermissionDeniedError):
         world.chat(JUDGED, "password: Vq7Lm2Xc" + "9Rt4Kz8Bw1")
     assert len(judge.questions) == before
+
+
+def test_a_refusal_does_not_end_the_conversation(world: Guarded) -> None:
+    refusal(world, JUDGED, "please deny our merger")
+    history = [user("please deny our merger"), {"role": "assistant", "content": "No."}]
+    assert world.chat(JUDGED, *history, "and the weather?") == "and the weather?"
+    assert world.texts() == ["<JUDGE_1>", "No.", "and the weather?"]
 
 
 def test_values_are_masked_after_it_has_allowed_them(world: Guarded) -> None:

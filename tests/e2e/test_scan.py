@@ -216,14 +216,24 @@ def test_the_command(rules: Path) -> None:
     assert not missing.stdout
 
 
-def test_the_default_policy_has_the_classifier() -> None:
-    meeting = "我们公司将会在9月10日举行内部高级别会议，会议主题是如何更好的服务客户，请给我一份会议开场白。"
-    found = run("--jsonl", given=jsonl(meeting, "请给我一份公司年会的开场白", f"mail {EMAIL}"))
+MEETING = "我们公司将会在9月10日举行内部高级别会议，会议主题是如何更好的服务客户，请给我一份会议开场白。"
+
+
+def test_the_default_policy_reports_what_the_classifier_says() -> None:
+    found = run("--jsonl", given=jsonl(MEETING, "请给我一份公司年会的开场白", f"mail {EMAIL}"))
     assert found.returncode == OK, found.stderr
-    denied, passed, masked = [json.loads(line) for line in found.stdout.splitlines()]
+    reported, passed, masked = [json.loads(line) for line in found.stdout.splitlines()]
+    assert reported["action"] == "allow"
+    assert "BUSINESS_MEETING" in {each["category"] for each in reported["findings"]}
+    assert passed["action"] == "allow"
+    assert masked["action"] == "mask"
+    assert reported["scores"]["BUSINESS_MEETING"] > passed["scores"]["BUSINESS_MEETING"]
+
+
+def test_a_policy_may_deny_what_the_classifier_says(tmp_path: Path) -> None:
+    file = written(tmp_path / "p.yaml", policy("p", "x.test", classifier={}, actions={"BUSINESS_MEETING": "deny"}))
+    found = run("--jsonl", "--policy", str(file), given=jsonl(MEETING))
+    denied = json.loads(found.stdout)
     assert denied["action"] == "deny"
     assert "BUSINESS_MEETING" in denied["reason"]
     assert "会议" in denied["reason"]
-    assert passed["action"] == "allow"
-    assert masked["action"] == "mask"
-    assert denied["scores"]["BUSINESS_MEETING"] > passed["scores"]["BUSINESS_MEETING"]

@@ -162,14 +162,92 @@ async def test_a_dry_run_counts_what_it_would_have_done() -> None:
     ("kinds", "status"),
     [
         (frozenset(PassageKind), 403),
-        (frozenset((PassageKind.LAST_USER,)), 0),
-        (frozenset((PassageKind.USER,)), 403),
+        (frozenset((PassageKind.LAST_USER,)), 403),
+        (frozenset((PassageKind.USER,)), 0),
         (frozenset(), 0),
     ],
 )
 async def test_only_what_the_policy_names_is_looked_at(kinds: frozenset[PassageKind], status: int) -> None:
-    _, outcome = await ran(chat("sk-1", "hi"), watch(kinds=kinds))
+    _, outcome = await ran(chat("hi", "sk-1"), watch(kinds=kinds))
     assert (outcome.status if isinstance(outcome, LocalReply) else 0) == status
+
+
+def said(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+CALL = {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}
+LATER = [
+    [said("user", "my key sk-1"), said("user", "hello")],  # refused before, so the assistant never answered
+    [said("user", "my key sk-1"), said("assistant", "do not share it"), said("user", "hello")],
+    [said("user", "hello"), said("assistant", "write sk-1 there"), said("user", "thanks")],
+    [said("user", "read it"), CALL, said("tool", "it holds sk-1"), said("assistant", "done"), said("user", "hello")],
+    [said("user", "use sk-1"), CALL, {"role": "tool", "tool_call_id": "1", "content": "ok"}],
+    [said("user", "hello"), said("assistant", "the key is sk-1")],
+]
+
+
+@pytest.mark.parametrize("messages", LATER)
+async def test_no_earlier_turn_and_no_assistant_denies_a_later_turn_but_all_is_masked(
+    messages: list[dict[str, Any]],
+) -> None:
+    after = json.dumps(await sent({"model": "m", "messages": messages}, watch()))
+    assert "sk-1" not in after
+    assert "<SECRET_1>" in after
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [said("user", "hello"), said("assistant", "yes?"), said("user", "my key sk-1")],
+        [said("user", "read it"), CALL, said("tool", "it holds sk-1")],
+        [said("user", "my key sk-1"), said("assistant", "Sure, the")],  # the client begins the answer itself
+        [said("system", "the key is sk-1"), said("user", "hello"), said("assistant", "yes?"), said("user", "bye")],
+    ],
+)
+async def test_the_newest_turn_and_the_system_prompt_are_denied(messages: list[dict[str, Any]]) -> None:
+    assert await denied({"model": "m", "messages": messages}, watch()) == (403, "secret")
+
+
+async def test_a_deny_pattern_in_the_history_does_not_leave() -> None:
+    deny = PatternSet(deny=[UserPattern("d", "(?i)project aurora")])
+    messages = [said("user", "about Project Aurora"), said("assistant", "no"), said("user", "hello")]
+    after = await sent({"model": "m", "messages": messages}, watch(patterns=deny))
+    assert after["messages"][0]["content"] == "about <DENY_PATTERN_1>"
+
+
+async def test_what_the_judge_denied_does_not_leave_with_the_history() -> None:
+    class Strict(Judge):
+        async def __call__(self, texts: list[str]) -> list[Opinion | None]:
+            self.asked += texts
+            return [Opinion("plan" in text) for text in texts]
+
+    messages = [said("user", "our plan"), said("user", "hello")]
+    judge = Strict(None)
+    after = await sent({"model": "m", "messages": messages}, watch(judge=judge, judge_always=True))
+    assert [each["content"] for each in after["messages"]] == ["<JUDGE_1>", "hello"]
+    assert judge.asked == ["our plan", "hello"]
+
+
+async def test_a_value_found_once_is_masked_wherever_it_stands_as_a_whole_word() -> None:
+    class Once(Words):
+        def find(self, text: Text) -> list[Finding]:
+            return [each for each in super().find(text) if text.original.startswith("from")]
+
+    policy = Policy(actions={"PERSON": "mask"})
+    messages = [
+        said("user", "Bobby met Bob."),
+        said("assistant", "Bob, Bob_2"),
+        said("user", "from Bob"),
+        said("user", "問Bob吧"),
+    ]
+    after = await sent({"model": "m", "messages": messages}, watch(policy, words=Once()))
+    assert [each["content"] for each in after["messages"]] == [
+        "Bobby met <PERSON_1>.",
+        "<PERSON_1>, <PERSON_1>_2",
+        "from <PERSON_1>",
+        "問<PERSON_1>吧",
+    ]
 
 
 async def test_a_longer_chat_costs_its_new_message_only() -> None:

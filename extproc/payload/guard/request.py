@@ -43,6 +43,9 @@ _NAMES = frozenset(
 """Fields of messages that the API itself gives a meaning, none of them text."""
 _MEDIA = frozenset(("image_url", "input_audio", "file", "image", "audio", "source", "video_url", "file_data"))
 _TOOL_TYPES = frozenset(("tool_use", "tool_result", "function_call", "function_call_output"))
+_MODEL_ROLES = ("assistant", "model")
+_MODEL_TYPES = ("_call", "reasoning")
+"""How the types of items end that a model writes, such as `function_call`."""
 _SETTINGS = frozenset(
     (
         "model",
@@ -79,6 +82,8 @@ class Passage(msgspec.Struct, frozen=True):
     path: Path
     kind: PassageKind
     text: str
+    past: bool = False
+    """Whether the assistant said it, or it was said before the assistant last spoke."""
 
 
 class Passages(msgspec.Struct, frozen=True):
@@ -138,6 +143,7 @@ class _Finder:
     def __init__(self) -> None:
         self.found: list[Passage] = []
         self.media = False
+        self._past = False
 
     def add(self, text: str, path: Path, kind: PassageKind) -> None:
         if not text:
@@ -146,15 +152,17 @@ class _Finder:
             _check_encodable(text)
         if len(self.found) >= MOST_PASSAGES:
             raise PayloadError(f"the request holds more than {MOST_PASSAGES} texts", "too_many_texts")
-        self.found.append(Passage(path, kind, text))
+        self.found.append(Passage(path, kind, text, self._past and kind is not PassageKind.SYSTEM))
 
     def messages(self, value: list[Any], key: str) -> None:
         if all(isinstance(each, int | list) for each in value):
             self.media = True  # token arrays
             return
         last = max((i for i, each in enumerate(value) if _is_user(each)), default=-1)
+        turn = _turn(value)
         for i, message in enumerate(value):
             path: Path = (key, i)
+            self._past = i < turn or _is_assistant(message)
             if not isinstance(message, dict):
                 self.content(message, path, PassageKind.USER)
                 continue
@@ -170,6 +178,7 @@ class _Finder:
                     self.content(inner, (*path, name), kind)
                 else:
                     self.strings(inner, (*path, name), kind)
+        self._past = False
 
     def content(self, value: Any, path: Path, kind: PassageKind) -> None:
         """A string, or an array of parts."""
@@ -211,6 +220,28 @@ def _check_encodable(text: str) -> None:
 
 def _is_user(message: Any) -> bool:
     return not isinstance(message, dict) or message.get("role") == "user"
+
+
+def _is_assistant(message: Any) -> bool:
+    """Whether the model said it: a message of its own, or an item such as a call that it asked for."""
+    if not isinstance(message, dict):
+        return False
+    role, kind = message.get("role"), message.get("type")
+    return role in _MODEL_ROLES or (role is None and isinstance(kind, str) and kind.endswith(_MODEL_TYPES))
+
+
+def _turn(messages: list[Any]) -> int:
+    """Where the newest turn begins: at the last thing that the user said, unless the model has spoken since then; then
+    behind that. The beginning of an answer, which a client may put at the end for the model to go on with, is none."""
+    end = len(messages)
+    while end and _is_assistant(messages[end - 1]):
+        end -= 1
+    for i in range(end - 1, -1, -1):
+        if _is_assistant(messages[i]):
+            return i + 1
+        if _is_user(messages[i]):
+            return i
+    return 0
 
 
 def _kind_of(message: dict[str, Any], *, last: bool) -> PassageKind:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 
+from detectors.alarms import false_alarms
 from detectors.findings import CATEGORIES
 from detectors.patterns import PatternError, PatternSet, UserPattern
-from detectors.policy import NEVER_MASKED
+from detectors.policy import NEVER_MASKED, STATEMENTS
 from extproc.resources.addresses import bad_host
 from extproc.resources.checks.destinations import check_key
 from extproc.resources.checks.scope import Located, Scope
 from extproc.resources.checks.values import bad_header, bad_path
-from extproc.resources.kinds.security import ClassifierSettings, Judge, LLMSecurityPolicy, SecurityTargets
+from extproc.resources.kinds.security import (
+    ClassifierSettings,
+    Judge,
+    LLMSecurityPolicy,
+    LLMSecurityPolicySpec,
+    SecurityTargets,
+)
 from extproc.resources.problems import Problem, nearest
 from extproc.resources.shape import Path
 
@@ -43,8 +50,11 @@ def check_security(scope: Scope) -> Iterator[Problem]:
         own.update(spec.classifier.labels.values())
         yield from _actions(at, spec.actions, own, any_category=spec.classifier.model is not None)
         yield from _classifier(scope, at, spec.classifier)
+        yield from _denied_by_score(at, spec)
         if spec.judge is not None:
             yield from _judge(scope, at, spec.judge)
+            if said := _never_asked(spec):
+                yield at.warning(("spec", "judge"), f"the judge is never asked: {said}")
         header = spec.masking.conversation_header
         if header is not None and (said := bad_header(header)):
             yield at.error(("spec", "masking", "conversationHeader"), said)
@@ -104,6 +114,40 @@ def _classifier(scope: Scope, at: Located, classifier: ClassifierSettings) -> It
         for category in classifier.thresholds:
             if category not in CATEGORIES:
                 yield at.error((*path, "thresholds", category), "unknown category", nearest(category, CATEGORIES))
+
+
+def _denied_by_score(at: Located, spec: LLMSecurityPolicySpec) -> Iterator[Problem]:
+    """What denying on the local classifier's score alone costs, at each place where a policy chooses it."""
+    if not spec.classifier.enabled or spec.classifier.model is not None:
+        return
+    measured = false_alarms()
+    for category, action in spec.actions.items():
+        if action != "deny" or category not in STATEMENTS | {"default"}:
+            continue
+        meant = [category] if category in STATEMENTS else sorted(STATEMENTS - set(spec.actions))
+        rates = {name: measured[name] for name in meant if name in measured and name not in spec.classifier.thresholds}
+        if rates:
+            said = ", ".join(f"{name} {rate:.2%}" for name, rate in sorted(rates.items()))
+            said = f"of harmless texts held out from its training it refuses {said}"
+        else:
+            said = "how many harmless texts that refuses is not measured for this threshold"
+        yield at.warning(("spec", "actions", category), f"the classifier's score alone denies; {said}")
+
+
+def _never_asked(spec: LLMSecurityPolicySpec) -> str:
+    """Why no text of this policy ever reaches the judge; an empty string where some may."""
+    if spec.inspect.messages == "none":
+        return "`inspect.messages` is `none`, and it is asked about what users say"
+    if spec.judge is None or spec.judge.when == "always":
+        return ""
+    if not spec.classifier.enabled:
+        return "`when: unsure` waits for the classifier, which is off; write `when: always`"
+    if all(spec.actions.get(name) == "report" for name in STATEMENTS):
+        return "`when: unsure` waits for statements, and `actions` reports all of them"
+    labels = set(spec.classifier.labels.values())
+    if spec.classifier.model is not None and labels and not labels & STATEMENTS:
+        return "`when: unsure` waits for statements, and no label of `classifier.labels` is one"
+    return ""
 
 
 def _judge(scope: Scope, at: Located, judge: Judge) -> Iterator[Problem]:

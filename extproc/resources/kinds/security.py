@@ -117,8 +117,9 @@ class Judge(Spec, frozen=True, kw_only=True):
     """`${NAME}` from the environment, or `${file:PATH}`. Default: none is sent."""
     tls: bool | None = None
     """Default: `true` for port 443."""
-    when: Literal["unsure", "always"] = "unsure"
-    """`unsure`: only where the classifier comes near a threshold."""
+    when: Literal["always", "unsure"] = "always"
+    """`always`: about every user message, once. `unsure`: only where the classifier suspects a statement that it does
+    not deny by itself."""
     language: Literal["auto", "zh", "en"] = "auto"
     """Language in which it is asked."""
     timeout: Duration = Duration(3)
@@ -166,8 +167,8 @@ class LLMSecurityPolicySpec(Spec, frozen=True, kw_only=True):
     judge: Judge | None = None
     """Also known as `intelligent_guard`."""
     actions: dict[str, SecurityAction] = {}
-    """By category; `default` stands for all that are not named. Built in: secrets, injections and internal business
-    are denied, personal data is masked, names and places are reported."""
+    """By category; `default` stands for all that are not named. Built in: secrets and your own patterns are denied,
+    personal data is masked; names, places and what the classifier says of whole sentences are reported."""
     allowed_values: list[str] = []
     """Values that are never reported, such as your own public address."""
     minimum_score: Probability = 0.5

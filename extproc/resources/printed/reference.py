@@ -106,7 +106,7 @@ spec:
   denyPatterns: ['(?i)project\\s+aurora']
   actions:
     PERSON: mask
-    BUSINESS_MEETING: deny
+    IP_ADDRESS: mask
 """,
     "RateLimitingPolicy": """\
 apiVersion: sluice.dev/v1alpha1

@@ -32,6 +32,7 @@ def test_the_field_names_of_the_documents_are_understood(tmp_path: Path) -> None
     assert (spec.allow_patterns, spec.deny_patterns) == (["ticket"], ["(?i)aurora"])
     assert spec.judge is not None
     assert (spec.judge.host, spec.judge.api_key) == ("judge.internal", "${KEY}")
+    assert spec.judge.when == "always"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,14 @@ def test_the_field_names_of_the_documents_are_understood(tmp_path: Path) -> None
         ("classifier: {thresholds: {INJECTION: 2}}", 5, ".classifier.thresholds.INJECTION: 2 is out of range"),
         ("judge: {host: 'http://x', model: m}", 5, ".judge.host:"),
         ("judge: {host: x, model: ''}", 5, ".judge.model: the judge needs the name of its model"),
+        (
+            "judge: {host: x, model: m, when: unsure}\nclassifier: {enabled: false}",
+            5,
+            ".judge: the judge is never asked",
+        ),
+        ("judge: {host: x, model: m}\ninspect: {messages: none}", 5, ".judge: the judge is never asked"),
+        ("actions: {INJECTION: deny}", 5, ".actions.INJECTION: the classifier's score alone denies; "),
+        ("actions: {default: deny}", 5, ".actions.default: the classifier's score alone denies; "),
         ("judge: {host: x, model: m, path: v1}", 5, ".judge.path: must start with `/`"),
         ('judge: {host: x, model: m, apiKey: "${NONE}"}', 5, ".judge.apiKey: environment variable `NONE` is not set"),
         ("judge: {host: x, model: m, timeout: 0s}", 5, ".judge.timeout: must be more than 0"),
@@ -96,3 +105,24 @@ def test_a_policy_that_is_good_everywhere(tmp_path: Path) -> None:
 )
 def test_what_a_policy_is_attached_to(targets: SecurityTargets, fits: bool) -> None:
     assert targets.fit(host="chat.example", route="r", rule="r/x", target="provider/acme") is fits
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "judge: {host: x, model: m}\nclassifier: {enabled: false}",
+        "judge: {host: x, model: m, when: unsure}",
+        "actions: {INJECTION: deny}\nclassifier: {enabled: false}",
+        "actions: {INJECTION: report, SECRET: deny}",
+    ],
+)
+def test_nothing_to_warn_of(tmp_path: Path, spec: str) -> None:
+    assert said(tmp_path, a=policy(spec), b=PROVIDER) == []
+
+
+def test_the_measured_false_alarms_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "extproc.resources.checks.security.false_alarms", lambda: {"INJECTION": 0.004, "BUSINESS_LEGAL": 0.0125}
+    )
+    found = said(tmp_path, a=policy("actions: {INJECTION: deny, BUSINESS_LEGAL: deny}"), b=PROVIDER)
+    assert [each.rpartition(" it refuses ")[2] for each in found] == ["INJECTION 0.40%", "BUSINESS_LEGAL 1.25%"]
