@@ -141,7 +141,7 @@ def conservation(number: int) -> tuple[float, dict[str, int]]:
             kinds["refused"] += 1
         sort()
         if places and dice.random() < 0.2:
-            places.pop(dice.randrange(len(places))).leave()
+            places.pop(dice.randrange(len(places))).leave(now)
             kinds["left"] += 1
             sort()
         while held and dice.random() < 0.47:

@@ -98,6 +98,7 @@ class Exchange:
     """State of one exchange. Times are seconds of the caller's clock."""
 
     __slots__ = (
+        "__weakref__",
         "_body",
         "_decision",
         "_mode",

@@ -36,6 +36,8 @@ class Lease:
         if prefill:
             prefill.take(request.prompt_tokens)
         pool.policy.chosen(self, endpoint, now)
+        if request.prompt is not None:
+            request.prompt.forget_text()
 
     def __repr__(self) -> str:
         return f"<Lease {self.address} tokens={self._tokens}{' released' if self.released else ''}>"

@@ -72,7 +72,7 @@ class Pool:
         queue: QueueLimits | None = None,
     ) -> None:
         self.name = name
-        self._queue: WaitingRoom[Pick] = WaitingRoom(self.pick, queue or QueueLimits())
+        self._queue: WaitingRoom[Pick] = WaitingRoom(self.pick, queue or QueueLimits(), _give_back)
         self._random = random
         self._on_suspect = on_suspect
         self._endpoints: dict[str, Endpoint] = {}
@@ -252,3 +252,7 @@ class Pool:
 
     def _refresh(self) -> None:
         self._usable = [endpoint for endpoint in self._endpoints.values() if endpoint.usable]
+
+
+def _give_back(pick: Pick, now: float) -> None:
+    pick.lease.release(now)

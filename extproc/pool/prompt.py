@@ -53,6 +53,10 @@ class Prompt:
             return self._block_tokens
         return prompt_tokens * block_bytes / self._size if self._size else 0.0
 
+    def forget_text(self) -> None:
+        """Only the hashes are of interest from here on: a body of megabytes must not live as long as its answer."""
+        self._pieces = ()
+
     def _hash(self, size: int, limit: int) -> list[int]:
         data = bytes(self._pieces[0]) if len(self._pieces) == 1 else b"\0".join(map(memoryview, self._pieces))
         last = xxh64_intdigest(f"{self._model}\0{self._salt}".encode())

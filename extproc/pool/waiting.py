@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -67,6 +67,9 @@ class QueuePlace(Generic[Picked]):
 
     __slots__ = ("_queue", "deadline", "error", "outcome", "pick", "request", "since", "wake")
 
+    work: ClassVar[None] = None
+    longest: ClassVar[float] = 0.0
+
     def __init__(self, queue: WaitingRoom[Picked], request: PickRequest, now: float) -> None:
         self._queue = queue
         self.request = request
@@ -74,7 +77,7 @@ class QueuePlace(Generic[Picked]):
         self.deadline = now + queue.limits.timeout
         self.outcome: Outcome = "waiting"
         self.pick: Picked | None = None
-        """Set once admitted; whoever reads it releases its lease."""
+        """Set once admitted, until somebody takes it."""
         self.error: Exception | None = None
         """Why no endpoint will ever serve this request, once that is so."""
         self.wake: Callable[[], None] = _nothing
@@ -83,24 +86,40 @@ class QueuePlace(Generic[Picked]):
         return f"<QueuePlace {self.outcome} since={self.since:g}>"
 
     @property
-    def try_period(self) -> float:
-        return self._queue.limits.try_period
+    def over(self) -> bool:
+        return self.outcome != "waiting"
+
+    def pause(self, now: float) -> float:
+        """Seconds until `retry` is due."""
+        return min(self._queue.limits.try_period, max(0.0, self.deadline - now))
 
     def retry(self, now: float) -> None:
         """Time has passed: whoever can go on does, whoever has waited too long leaves."""
         self._queue.serve(now)
 
-    def leave(self) -> None:
-        """The client has gone. Harmless once the wait is over."""
-        self._queue.remove(self)
+    def take(self) -> Picked | None:
+        """What the queue gave, once: it is the caller's to release then. None where the wait ended otherwise."""
+        pick, self.pick = self.pick, None
+        return pick
+
+    def leave(self, now: float) -> None:
+        """Nobody is left to go on. A pick that was granted and not taken goes back. Harmless after `take`."""
+        self._queue.remove(self, now)
 
 
 class WaitingRoom(Generic[Picked]):
     """First come, first served. `choose` gives an endpoint, or raises Saturated while none is free."""
 
-    def __init__(self, choose: Callable[[PickRequest, float], Picked], limits: QueueLimits) -> None:
+    def __init__(
+        self,
+        choose: Callable[[PickRequest, float], Picked],
+        limits: QueueLimits,
+        give_back: Callable[[Picked, float], None],
+    ) -> None:
+        """`give_back` takes a pick that nobody is left to use."""
         self.limits = limits
         self._choose = choose
+        self._give_back = give_back
         self._places: dict[QueuePlace[Picked], None] = {}
 
     def __len__(self) -> int:
@@ -138,10 +157,12 @@ class WaitingRoom(Generic[Picked]):
             else:
                 self._end(place, "admitted")
 
-    def remove(self, place: QueuePlace[Picked]) -> None:
+    def remove(self, place: QueuePlace[Picked], now: float) -> None:
         if place.outcome == "waiting":
             del self._places[place]
             place.outcome = "left"
+        elif (pick := place.take()) is not None:
+            self._give_back(pick, now)
 
     def _end(self, place: QueuePlace[Picked], outcome: Outcome) -> None:
         del self._places[place]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -19,8 +19,8 @@ from extproc.scheduling.state.claims import CacheEntry, Claim, Claims, Lookup
 CacheStatus = Literal["hit", "miss", "bypass", ""]
 """For `x-sluice-cache`; empty where no cache policy is for the request."""
 PlaceOutcome = Literal["waiting", "admitted", "answered", "expired", "evicted", "impossible", "left"]
-HEARTBEAT = 1.0
-"""Seconds after which a waiting request looks again by itself. The flow's own events come through `Flow.tick`."""
+_OVERDUE = 1.0
+"""Seconds after its deadline when a waiting request looks by itself: the flow's own timer serves all who wait."""
 
 
 class Keeper(Protocol):
@@ -136,6 +136,9 @@ class FlowPlace:
 
     __slots__ = ("deadline", "entry", "joined", "outcome", "result", "since", "ticket", "wake")
 
+    work: ClassVar[None] = None
+    longest: ClassVar[float] = 0.0
+
     def __init__(self, ticket: Ticket, now: float) -> None:
         self.ticket = ticket
         self.since = now
@@ -150,16 +153,20 @@ class FlowPlace:
         return f"<FlowPlace {self.ticket.job.id} {self.outcome} since={self.since:g}>"
 
     @property
-    def try_period(self) -> float:
-        return HEARTBEAT
+    def over(self) -> bool:
+        return self.outcome != "waiting"
+
+    def pause(self, now: float) -> float:
+        """Seconds until `retry` is due."""
+        return max(0.0, self.deadline - now) + _OVERDUE
 
     def retry(self, now: float) -> None:
         """Time has passed: whoever can go on does, whoever has waited too long leaves."""
         self.ticket.flow.tick(now)
 
-    def leave(self) -> None:
+    def leave(self, now: float) -> None:
         """The client has gone: whatever the request holds goes back. Harmless once the ticket is settled."""
-        self.ticket.undo()
+        self.ticket.undo(now)
 
     def end(self, outcome: PlaceOutcome, result: Admitted | Hit | Refused | None) -> None:
         """The flow's own: the wait is over."""

@@ -158,7 +158,7 @@ class _FleetRun:
         else:
             self._queued[answer] = (number, source, outcome)
             answer.wake = lambda: self._admitted(answer)
-            self._push(now + answer.try_period, _RETRY, -1, answer)
+            self._push(now + answer.pause(now), _RETRY, -1, answer)
 
     def _admitted(self, place: QueuePlace[Pick]) -> None:
         """The wait of a request in the gateway is over."""
@@ -170,7 +170,7 @@ class _FleetRun:
         if isinstance(place, QueuePlace) and place in self._queued:
             place.retry(now)
             if place in self._queued:
-                self._push(now + place.try_period, _RETRY, -1, place)
+                self._push(now + place.pause(now), _RETRY, -1, place)
 
     def _start(self, number: int, source: TraceRequest, outcome: Outcome, pick: Pick, now: float) -> None:
         job = _Job(number, source, outcome, pick)

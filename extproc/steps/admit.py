@@ -27,7 +27,7 @@ from extproc.steps.labels import TENANT, Labelling, labels_of
 from extproc.steps.plan import CACHE_HEADER, response_plan
 from extproc.steps.prediction_input import asked, choices, output_limit, sent_body, sent_fields
 from extproc.steps.request import JSON_TYPE, Request
-from extproc.steps.work import Work
+from extproc.steps.wait import Waiting, beside
 
 EVENTS_TYPE = ("content-type", b"text/event-stream; charset=utf-8")
 _CACHEABLE = frozenset((Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS, Operation.EMBEDDINGS))
@@ -116,8 +116,6 @@ class Admission:
     """Whether it had to wait."""
     storable: bool = True
     """False once the answer itself says that it is not to be kept."""
-    answer: LocalReply | None = None
-    """Made from a kept one in a thread."""
 
     @property
     def ticket(self) -> Ticket | None:
@@ -148,34 +146,28 @@ class Admission:
         return ticket.cache.policy.max_entry_bytes
 
 
-def admit(request: Request) -> LocalReply | FlowPlace | Work | None:
-    """Fills `admission`; does nothing where there are no policies. Runs again after each wait."""
+def admit(request: Request) -> Waiting[LocalReply | None]:
+    """Fills `admission`; does nothing where there are no policies."""
     flow = request.flow
     if flow is None:
         return None
-    state = request.admission
-    if state is None:
-        state = request.admission = _enter(request, flow)
+    state = request.admission = _enter(request, flow)
     outcome = state.outcome
     if isinstance(outcome, Prepared):
-        return Work(partial(_ask, flow, state, outcome), 0.0)
+        outcome = state.outcome = yield from beside(partial(flow.ask, outcome))
     if isinstance(outcome, FlowPlace):
         state.queued = True
-        if outcome.outcome == "waiting":
-            return outcome
+        if not outcome.over:
+            yield outcome
         if outcome.result is None:
             raise AssertionError("who has left does not go on")
         outcome = state.outcome = outcome.result
-    state.passed = state.passed or flow.clock()
+    state.passed = flow.clock()
     if isinstance(outcome, Refused):
         return _refusal(outcome)
     if isinstance(outcome, Hit):
-        return _answer(request, flow, state, outcome)
+        return (yield from _answer(request, flow, outcome))
     return None
-
-
-async def _ask(flow: RequestFlow, state: Admission, prepared: Prepared) -> None:
-    state.outcome = await flow.ask(prepared)
 
 
 def _enter(request: Request, flow: RequestFlow) -> Admission:
@@ -240,7 +232,7 @@ def _refusal(refused: Refused) -> LocalReply:
     return LocalReply(ending, refused.status, error_body(ending, text, kind=kind), headers)
 
 
-def _answer(request: Request, flow: RequestFlow, state: Admission, hit: Hit) -> LocalReply | Work:
+def _answer(request: Request, flow: RequestFlow, hit: Hit) -> Waiting[LocalReply]:
     """The kept answer, in the form and under the model name that the client expects, as its own filters leave it."""
     plan = response_plan(request)
     usage = _asks_usage(request)
@@ -249,15 +241,9 @@ def _answer(request: Request, flow: RequestFlow, state: Admission, hit: Hit) -> 
     def work() -> LocalReply:
         return replay(hit.entry, plan, stream=stream, usage=usage)
 
-    if state.answer is not None:
-        return state.answer
     if plan.open_filter is None or len(hit.entry.body) <= _INLINE:
         return work()
-
-    async def begin() -> None:
-        state.answer = await flow.beside(work)
-
-    return Work(begin, 0.0)
+    return (yield from beside(lambda: flow.beside(work)))
 
 
 def replay(entry: CacheEntry, plan: ResponsePlan, *, stream: bool, usage: bool) -> LocalReply:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from extproc.exchange.values import LocalReply
+from extproc.exchange.values import Decision, LocalReply
 from extproc.prediction.features import Features
 from extproc.prediction.predictor import LengthPrediction, LengthPredictor
 from extproc.scheduling.job import Job
@@ -22,6 +22,7 @@ from extproc.steps.pipeline import Step, decide
 from extproc.steps.request import Request, RequestHead
 from extproc.steps.route import open_route, route
 from extproc.steps.transform import transform
+from extproc.steps.wait import Waiting
 
 Expect = Callable[[str, int], tuple[int, int]]
 _STEPS: tuple[Step, ...] = (parse, route, transform, admit)
@@ -116,7 +117,7 @@ def explained(live: Live, asked: WrittenRequest, expect: Expect, now: float) -> 
     request = Request(head, routes, own_rules, body_limit=live.body_limit, now=now, expect=expect)
     request.raw = _body(asked)
     witness = request.flow = _Witness(live.flow, now)
-    outcome = decide(request, _STEPS)
+    outcome = _run(decide(request, _STEPS))
     job = witness.job
     found = Explained(
         refused=_reason(outcome) if isinstance(outcome, LocalReply) and job is None and outcome.status >= 400 else "",
@@ -128,6 +129,16 @@ def explained(live: Live, asked: WrittenRequest, expect: Expect, now: float) -> 
         labels=dict(job.labels) if job is not None else {},
     )
     return found, job
+
+
+def _run(course: Waiting[Decision | LocalReply]) -> Decision | LocalReply:
+    """To its end: none of these steps waits, as the witness lets nobody in."""
+    try:
+        wait = next(course)
+    except StopIteration as end:
+        outcome: Decision | LocalReply = end.value
+        return outcome
+    raise AssertionError(f"an explained request has to wait: {wait!r}")
 
 
 def _head(live: Live, asked: WrittenRequest) -> RequestHead:

@@ -18,7 +18,7 @@ from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
 from extproc.payload.guard.request import Passage, PassageKind, Path, passages, with_texts
 from extproc.steps.request import Request, refuse
-from extproc.steps.work import Work
+from extproc.steps.wait import Waiting, beside
 
 COMPATIBLE_TEXT = b"request was denied by asm llm proxy"
 COMPATIBLE_JUDGE = b"external service returned deny: "
@@ -76,8 +76,6 @@ class Guarding:
     checks: dict[str, dict[str, Check]] = field(default_factory=dict)
     """By policy and text."""
     opinions: dict[str, dict[str, Opinion | None]] = field(default_factory=dict)
-    asked: bool = False
-    """Whether the work is done."""
     vault: Vault | None = None
     seen: Counter[Seen] = field(default_factory=Counter)
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -86,18 +84,16 @@ class Guarding:
     """`POLICY/CATEGORY` of what was refused."""
 
 
-def guard(request: Request) -> LocalReply | Work | None:
-    """Fills `guarding`; edits `body` and `document` where something is masked. Runs twice where it has to wait."""
+def guard(request: Request) -> Waiting[LocalReply | None]:
+    """Fills `guarding`; edits `body` and `document` where something is masked."""
     watches = request.backend.watches if request.backend is not None else ()
     if not watches:
         return None
-    state = request.guarding
-    if state is None:
-        state = request.guarding = Guarding(watches)
-        if (refusal := _begin(request, state)) is not None:
-            return refusal
-        if _missing(state):
-            return Work(lambda: _look(state), sum(watch.longest for watch in watches))
+    state = request.guarding = Guarding(watches)
+    if (refusal := _begin(request, state)) is not None:
+        return refusal
+    if _missing(state):
+        yield from beside(lambda: _look(state), sum(watch.longest for watch in watches))
     answer = _conclude(request, state)
     # the exchange may last for minutes, and needs none of the texts any more
     state.passages = ()
@@ -170,7 +166,6 @@ async def _look(state: Guarding) -> None:
         if watch.judge is not None:
             texts = _questions(watch, state)
             state.opinions[watch.name] = dict(zip(texts, await watch.judge(texts), strict=True))
-    state.asked = True
 
 
 async def _examined(watch: Watch, texts: Sequence[str]) -> list[Check]:

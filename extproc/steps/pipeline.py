@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import msgspec
 
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import Decision, LocalReply
 from extproc.payload.chat import Operation
-from extproc.pool.pool import Pick
-from extproc.pool.waiting import QueuePlace
-from extproc.scheduling.ticket import FlowPlace
 from extproc.steps.admit import admit
 from extproc.steps.guard import guard
 from extproc.steps.parse import parse
@@ -20,27 +17,25 @@ from extproc.steps.request import JSON_TYPE, Request
 from extproc.steps.route import route
 from extproc.steps.steer import DESTINATION, steer
 from extproc.steps.transform import transform
-from extproc.steps.work import Work
+from extproc.steps.wait import Waiting
 
-Wait = QueuePlace[Pick] | FlowPlace | Work
-
-Step = Callable[[Request], LocalReply | Wait | None]
-"""Reads and completes the request. An answer ends it here; a wait asks to be run again once it is over."""
+Step = Callable[[Request], LocalReply | Waiting[LocalReply | None] | None]
+"""Reads and completes the request; a generator where it may have to wait. A reply ends the request here."""
 
 STEPS: tuple[Step, ...] = (parse, route, guard, transform, admit, steer)
 
 
-def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Decision | LocalReply | Wait:
-    """Takes a request through the steps, or through the rest of them after a wait.
+def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Waiting[Decision | LocalReply]:
+    """Takes a request through the steps.
 
-    Whoever calls it releases `request.lease` and settles `request.admission`, whatever the outcome.
+    Whoever runs it releases `request.lease` and settles `request.admission`, whatever the outcome.
     """
     if request.head.operation is Operation.MODELS and request.head.method == "GET":
         return list_models(request)
-    for i in range(request.next_step, len(steps)):
-        outcome = steps[i](request)
+    for step in steps:
+        found = step(request)
+        outcome = (yield from found) if isinstance(found, Generator) else found
         if outcome is not None:
-            request.next_step = i
             return outcome
     return _decision(request)
 

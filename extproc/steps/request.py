@@ -10,8 +10,7 @@ from extproc.exchange.endings import REFUSALS, Ending, error_body
 from extproc.exchange.values import HeaderList, Headers, LocalReply
 from extproc.payload.chat import Operation, operation_of
 from extproc.payload.document import Document
-from extproc.pool.pool import Lease, Pick
-from extproc.pool.waiting import QueuePlace
+from extproc.pool.pool import Lease
 from extproc.steps.routes import Backend, HostRoutes, RouteRule
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def _without_port(authority: str) -> str:
     return authority.partition(":")[0]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Request:
     """Mutable state of one request; each step reads what earlier ones wrote."""
 
@@ -95,10 +94,6 @@ class Request:
     remove_headers: list[str] = field(default_factory=list)
     new_body: bytes | None = None
     strip_usage: bool = False
-    next_step: int = 0
-    """Where the steps go on after a wait."""
-    place: QueuePlace[Pick] | None = None
-    """Its place in a pool's queue, from when it had to wait."""
     endpoints: str = ""
     """Candidate endpoints, the chosen one first, as Envoy wants them."""
     lease: Lease | None = None
@@ -109,6 +104,11 @@ class Request:
     flow: RequestFlow | None = None
     """Flow control; None where there are no policies for it."""
     admission: Admission | None = None
+
+    def forget_body(self) -> None:
+        """The request is on its way: an answer may take minutes, and needs none of these bytes."""
+        self.raw = self.body = b""
+        self.document = self.new_body = None
 
 
 def refuse(ending: Ending, message: str, *, code: str | None = None, param: str | None = None) -> LocalReply:

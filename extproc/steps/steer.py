@@ -9,8 +9,9 @@ from extproc.payload.errors import PayloadError
 from extproc.pool.policy import PickRequest
 from extproc.pool.pool import NoEndpoints, Pick, Pool
 from extproc.pool.prompt import Prompt
-from extproc.pool.waiting import PoolQueueFull, QueuePlace, Saturated
+from extproc.pool.waiting import PoolQueueFull, Saturated
 from extproc.steps.request import Request, refuse
+from extproc.steps.wait import Waiting
 
 DESTINATION = "x-gateway-destination-endpoint"
 PREFILLER = "x-prefiller-host-port"
@@ -21,13 +22,13 @@ OBJECTIVE = "x-gateway-inference-objective"
 """Names the objective that a request serves, in the words of the Gateway API inference extension."""
 
 
-def steer(request: Request) -> LocalReply | QueuePlace[Pick] | None:
-    """Fills `endpoints` and `lease`; does nothing for a provider. Runs again once the place that it gave is settled."""
+def steer(request: Request) -> Waiting[LocalReply | None]:
+    """Fills `endpoints` and `lease`; does nothing for a provider."""
     pool = request.backend.pool if request.backend is not None else None
     if pool is None:
         return None
     try:
-        outcome = _admit(request, pool)
+        outcome = yield from _admit(request, pool)
     except NoEndpoints as error:
         return refuse(Ending.NO_ENDPOINTS, f"Pool {pool.name!r} has no endpoint to send this to: {error.reason}.")
     except PoolQueueFull:
@@ -78,20 +79,17 @@ def follow(request: Request, served_by: str, now: float, *, failed_there: bool) 
     return served_by
 
 
-def _admit(request: Request, pool: Pool) -> LocalReply | QueuePlace[Pick] | Pick:
-    place = request.place
-    if place is None:
-        wanted = _wanted(request, reads_body=pool.policy.reads_body)
-        if _is_sheddable(request):
-            return _pick_or_shed(pool, wanted, request.now)
-        outcome = pool.admit(wanted, request.now)
-        if isinstance(outcome, Pick):
-            return outcome
-        request.place = place = outcome
-    if place.outcome == "waiting":
+def _admit(request: Request, pool: Pool) -> Waiting[LocalReply | Pick]:
+    wanted = _wanted(request, reads_body=pool.policy.reads_body)
+    if _is_sheddable(request):
+        return _pick_or_shed(pool, wanted, request.now)
+    place = pool.admit(wanted, request.now)
+    if isinstance(place, Pick):
         return place
-    if place.pick is not None:
-        return place.pick
+    if not place.over:
+        yield place
+    if (pick := place.take()) is not None:
+        return pick
     if place.error is not None:
         raise place.error
     waited = place.deadline - place.since

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from extproc.exchange.exchange import UnexpectedEventError
-from extproc.pool.pool import Pick
-from extproc.pool.waiting import QueuePlace
-from extproc.scheduling.ticket import FlowPlace
-from extproc.steps.work import Work
+from extproc.steps.wait import Wait
 from extproc.wire.endpoints import EndpointDiscovery
 from extproc.wire.service import Service
 from extproc.wire.session import Session
@@ -38,9 +36,7 @@ _OPTIONS = (
 _LIVENESS, _READINESS = "liveness", "readiness"
 """Health checks of their own in the endpoint picker protocol: a picker that drains is alive and not ready."""
 _PATIENCE = 0.5
-"""Seconds that an work may take before Envoy is told to wait for it."""
-_OVERDUE = 1.0
-"""Seconds after its deadline when a request that waits for a policy looks by itself: one timer serves all who wait."""
+"""Seconds that work may take before Envoy is told to wait for it. Of a queue it is told at once."""
 _LAST_WORDS = 1.0
 """Seconds that calls other than exchanges get at the end; a health watch never ends by itself."""
 
@@ -123,13 +119,9 @@ class Server:
                     return
                 for reply in session.handle(data):
                     await write(reply)
-                while (waiting := session.waiting) is not None:
+                while (wait := session.waiting) is not None:
                     ahead = ahead or asyncio.ensure_future(read())
-                    if isinstance(waiting, Work):
-                        over = await self._run(waiting, ahead, session, write)
-                    else:
-                        over = await self._wait(waiting, ahead)
-                    if not over:
+                    if not await self._over(wait, ahead, session, write):
                         return
                     for reply in session.resume():
                         await write(reply)
@@ -137,41 +129,37 @@ class Server:
             if ahead is not None:
                 ahead.cancel()
 
-    async def _run(
-        self, work: Work, ahead: asyncio.Future[Any], session: Session, write: Callable[[bytes], Any]
+    async def _over(
+        self, wait: Wait, ahead: asyncio.Future[Any], session: Session, write: Callable[[bytes], Any]
     ) -> bool:
-        """Returns once the work is done: True, or False if Envoy has gone before."""
-        task = asyncio.ensure_future(work.begin())
+        """Returns once the wait is over: True, or False if Envoy has gone before."""
+        woken = asyncio.get_running_loop().create_future()
+        wait.wake = lambda: None if woken.done() else woken.set_result(None)
+        work = None if wait.work is None else asyncio.ensure_future(wait.work())
+        clock, signs = self._service.clock, {woken, ahead} if work is None else {woken, ahead, work}
+        hold_at = clock() + (0.0 if work is None else _PATIENCE)
         try:
-            await asyncio.wait((task, ahead), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and not ahead.done():
-                for reply in session.hold(work.longest + self._service.live.longest_wait):
-                    await write(reply)
-                await asyncio.wait((task, ahead), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and not (work.streaming and ahead.result() is not grpc.aio.EOF):
-                return _still_there(ahead)
-            await task
+            while not wait.over:
+                now = clock()
+                if now >= hold_at:
+                    hold_at = math.inf
+                    for reply in session.hold(wait):
+                        await write(reply)
+                pause = min(wait.pause(now), hold_at - now)
+                done, _ = await asyncio.wait(
+                    signs, timeout=None if math.isinf(pause) else pause, return_when=asyncio.FIRST_COMPLETED
+                )
+                if ahead in done and not wait.over:
+                    if not (session.streaming and ahead.result() is not grpc.aio.EOF):
+                        return _still_there(ahead)
+                    signs.discard(ahead)
+                elif woken not in done:
+                    wait.retry(clock())
             return True
         finally:
-            task.cancel()
-
-    async def _wait(self, place: QueuePlace[Pick] | FlowPlace, ahead: asyncio.Future[Any]) -> bool:
-        """Returns once `place` is settled: True, or False if Envoy has gone before."""
-        woken = asyncio.get_running_loop().create_future()
-        place.wake = lambda: None if woken.done() else woken.set_result(None)
-        clock = self._service.clock
-        while place.outcome == "waiting":
-            pause = max(0.0, place.deadline - clock())
-            if isinstance(place, FlowPlace):
-                pause += _OVERDUE
-            else:
-                pause = min(place.try_period, pause)
-            await asyncio.wait((woken, ahead), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-            if ahead.done():
-                return _still_there(ahead)
-            if not woken.done():
-                place.retry(clock())
-        return True
+            wait.wake = _nothing
+            if work is not None:
+                work.cancel()
 
 
 def _still_there(ahead: asyncio.Future[Any]) -> bool:
@@ -179,3 +167,7 @@ def _still_there(ahead: asyncio.Future[Any]) -> bool:
     if ahead.result() is grpc.aio.EOF:
         return False
     raise UnexpectedEventError("a message while the last one still waits for its reply")
+
+
+def _nothing() -> None:
+    """Nobody awaits it any more."""

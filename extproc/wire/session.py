@@ -15,15 +15,12 @@ from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
 from extproc.exchange.values import BodyMode, BodyReply, LocalReply
-from extproc.pool.pool import Pick
-from extproc.pool.waiting import QueuePlace
-from extproc.scheduling.ticket import FlowPlace
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
 from extproc.steps.request import Request, RequestHead, refuse
 from extproc.steps.route import open_route
 from extproc.steps.steer import follow, misfit
-from extproc.steps.work import Work
+from extproc.steps.wait import Wait, Waiting, beside
 from extproc.wire import codec
 from extproc.wire.duplex import Framing, Pieces, Replies, framing
 from extproc.wire.facts import Facts, flatten_claims, log_facts, note_request, refusal_facts
@@ -42,13 +39,14 @@ class Session:
     """State of one stream. `handle` takes each message in turn; `done` says that no further one will come."""
 
     __slots__ = (
+        "__weakref__",
+        "_course",
         "_exchange",
         "_framing",
         "_has_body",
         "_has_trailers",
         "_held",
         "_live",
-        "_next",
         "_pieces",
         "_record",
         "_request",
@@ -69,9 +67,9 @@ class Session:
         self._has_body = True
         self._has_trailers = False
         self._pieces = Pieces()
-        self.waiting: QueuePlace[Pick] | FlowPlace | Work | None = None
+        self.waiting: Wait | None = None
         """What the exchange waits for; `resume` is due when it is over."""
-        self._next: Callable[[], Replies] = self._decide
+        self._course: Waiting[Replies] | None = None
         """What `resume` goes on with."""
         self._held = False
         service.metrics.exchange_started()
@@ -98,12 +96,28 @@ class Session:
 
     def resume(self) -> Replies:
         """The replies that had to wait, once the wait is over."""
-        self.waiting = None
         try:
-            return self._next()
+            return self._go_on()
         except Exception:
             log.exception("fault while handling an exchange")
             return self._fail()
+
+    def _begin(self, course: Waiting[Replies]) -> Replies:
+        """Goes as far as the first wait, if there is any."""
+        self._course = course
+        return self._go_on()
+
+    def _go_on(self) -> Replies:
+        course, self._course, self.waiting = self._course, None, None
+        if course is None:
+            raise UnexpectedEventError("nothing waits here")
+        try:
+            self.waiting = next(course)
+        except StopIteration as end:
+            replies: Replies = end.value
+            return replies
+        self._course = course
+        return ()
 
     def _fail(self) -> Replies:
         """After a fault of our own: an error for the client. The stream breaks where it can no longer get one."""
@@ -114,22 +128,25 @@ class Session:
     def close(self) -> None:
         """The stream is over."""
         self._exchange.closed()
-        if isinstance(self.waiting, QueuePlace):
-            self._give_up(self.waiting)
+        if self.waiting is not None:
+            self.waiting.leave(self._service.clock())
+            self.waiting = None
+        if self._course is not None:
+            self._course.close()
+            self._course = None
         self._settle()
 
-    def hold(self, seconds: float) -> Replies:
-        """Tells Envoy that a request takes up to so many seconds more, which it takes once only."""
-        if self._held or self._exchange.phase is not Phase.DECISION:
+    @property
+    def streaming(self) -> bool:
+        """Whether Envoy may send on during a wait: pieces of an answer do not wait for the replies to earlier ones."""
+        return self._exchange.phase is not Phase.DECISION
+
+    def hold(self, wait: Wait) -> Replies:
+        """Tells Envoy how much longer a request may take. It listens once, so the waits that may follow are in it."""
+        if self._held or self.streaming:
             return ()
         self._held = True
-        return self._framing.held(seconds + HOLD_SLACK)
-
-    def _give_up(self, place: QueuePlace[Pick]) -> None:
-        """Frees the place in the queue, or what the queue gave while nobody was left to take it."""
-        place.leave()
-        if place.pick is not None:
-            place.pick.lease.release(self._service.clock())
+        return self._framing.held(wait.longest + self._live.longest_wait + HOLD_SLACK)
 
     def _request_headers(self, message: Any) -> Replies:
         part = message.request_headers
@@ -153,7 +170,7 @@ class Session:
         self._request.subset = codec.subset_of(message)
         self._request.flow = self._live.flow
         if not self._has_body:
-            return self._decide()
+            return self._begin(self._decide())
         return self._framing.request_opened()
 
     def _request_body(self, message: Any) -> Replies:
@@ -176,29 +193,22 @@ class Session:
         if self._request is None:
             raise UnexpectedEventError("a request body without its headers")
         self._request.raw = self._pieces.take()
-        return self._decide()
+        return self._begin(self._decide())
 
-    def _decide(self) -> Replies:
+    def _decide(self) -> Waiting[Replies]:
         request = self._request
         if request is None:
             raise UnexpectedEventError("a decision without a request")
-        decision = decide(request)
-        if isinstance(decision, QueuePlace):
-            self.waiting = decision
-            return self.hold(decision.deadline - self._service.clock())
-        if isinstance(decision, FlowPlace):  # more waits may follow, but Envoy is told to be patient only once
-            self.waiting = decision
-            return self.hold(self._live.longest_wait)
-        if isinstance(decision, Work):
-            self.waiting = decision
-            return ()
+        decision = yield from decide(request)
         note_request(self._record, request)
         if isinstance(decision, LocalReply):
             return self._answer(decision)
         if decision.plan.fail_closed and self._framing.bodies is BodyMode.NONE:
             return self._answer(refuse(Ending.INTERNAL, "A policy must read the answer, and Envoy does not send it."))
         self._exchange.decided(decision)
-        return self._framing.decided(decision, request.raw, with_body=self._has_body, trailers=self._has_trailers)
+        raw = request.raw
+        request.forget_body()
+        return self._framing.decided(decision, raw, with_body=self._has_body, trailers=self._has_trailers)
 
     def _answer(self, answer: LocalReply) -> Replies:
         if answer.ending is Ending.NO_ENDPOINTS:
@@ -229,19 +239,17 @@ class Session:
         chunk, end = part.body, part.end_of_stream
         now = self._service.clock()
         if self._exchange.guarded and len(chunk) > INLINE:
-            return self._beside(lambda: self._exchange.response_body(chunk, end=end, now=now), chunk, end, now)
+            return self._begin(self._beside(chunk, end, now))
         return self._answer_piece(self._exchange.response_body(chunk, end=end, now=now), chunk, end, now)
 
-    def _beside(self, work: Callable[[], BodyReply], chunk: bytes, end: bool, now: float) -> Replies:
-        """Has a long piece looked at in a thread, and goes on with it after that."""
-        replies: list[BodyReply] = []
+    def _beside(self, chunk: bytes, end: bool, now: float) -> Waiting[Replies]:
+        """Has a long piece looked at in a thread."""
 
-        async def begin() -> None:
-            replies.append(await self._service.beside(work))
+        def work() -> BodyReply:
+            return self._exchange.response_body(chunk, end=end, now=now)
 
-        self.waiting = Work(begin, 0.0, streaming=True)
-        self._next = lambda: self._answer_piece(replies[0], chunk, end, now)
-        return ()
+        reply = yield from beside(lambda: self._service.beside(work))
+        return self._answer_piece(reply, chunk, end, now)
 
     def _answer_piece(self, reply: BodyReply, chunk: bytes, end: bool, now: float) -> Replies:
         if self._exchange.first_token == now and self._request is not None and self._request.lease is not None:

@@ -91,8 +91,8 @@ def test_a_full_queue_refuses_and_a_place_left_is_free_at_once() -> None:
     place = waiting(made.admit(ASK, 0.0))
     with pytest.raises(PoolQueueFull):
         made.admit(ASK, 0.0)
-    place.leave()
-    place.leave()
+    place.leave(0.0)
+    place.leave(0.0)
     assert place.outcome == "left"
     waiting(made.admit(ASK, 0.0))
 
@@ -153,7 +153,7 @@ def test_no_endpoint_is_filled_beyond_its_limit_and_none_idles_while_somebody_wa
         elif event == "r" and leases:
             leases.pop(which % len(leases)).lease.release(float(now))
         elif event == "l" and places:
-            places[which % len(places)].leave()
+            places[which % len(places)].leave(float(now))
         elif event == "s" and places:
             places[which % len(places)].retry(float(now))
         leases += [place.pick for place in places if place.outcome == "admitted" and place.pick]

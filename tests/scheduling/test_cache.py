@@ -193,7 +193,7 @@ def test_identical_requests_in_flight_are_one() -> None:
     for place in places:
         assert place.joined
         place.wake = lambda place=place: woken.append(place)  # type: ignore[misc]
-    places[1].leave()
+    places[1].leave(0.0)
     leader.ticket.settle(2, DONE)
     assert woken == [places[0], places[2]]
     assert [place.outcome for place in places] == ["answered", "left", "answered"]
@@ -293,7 +293,7 @@ def test_a_thousand_followers_before_a_line_that_is_full() -> None:
     leader.ticket.settle(1, End(failed=True))
     assert {place.outcome for place in places} == {"impossible"}
     assert refused(places[0].result).reason == "queue_full"
-    blocker.leave()
+    blocker.leave(0.0)
     assert flow.store.levels("c", 1, 1)[0].left == 5000
     assert flow.idle
 

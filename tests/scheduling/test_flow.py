@@ -143,7 +143,7 @@ def test_those_who_wait_are_admitted_in_order_and_woken_once() -> None:
     assert flow.next_event() == 1
     flow.tick(1)
     assert woken == ["a"]
-    places[1].leave()
+    places[1].leave(0.0)
     flow.tick(2)
     assert woken == ["a", "c"]
     assert [place.outcome for place in places] == ["admitted", "left", "admitted"]
@@ -249,7 +249,7 @@ def test_a_request_waits_in_one_line_after_the_other() -> None:
     flow.tick(1)
     assert place.outcome == "waiting"
     assert [line.queue.waiting for line in flow.lines] == [0, 1]
-    place.leave()
+    place.leave(0.0)
     assert left(flow, "q", 1) == 1
     first.settle(2)
     assert left(flow, "s", 2) == 1
@@ -260,8 +260,8 @@ def test_ten_thousand_opened_then_left() -> None:
     admitted(flow.enter(job(), 0))
     places = [waiting(flow.enter(job(tenant=str(i % 50)), 0)) for i in range(10_000)]
     for place in places:
-        place.leave()
-        place.leave()
+        place.leave(0.0)
+        place.leave(0.0)
     assert flow.idle
     assert flow.lines[0].tally.left == 10_000
     assert flow.next_event() == float("inf")
@@ -376,7 +376,7 @@ def test_who_leaves_while_the_remote_store_decides_gives_back() -> None:
     assert left(flow, "quota", 0) == 1
     place = waiting(flow.finish(_asked(flow), Grant(), 0))
     (attempt,) = flow.attempts(0)
-    place.leave()
+    place.leave(0.0)
     flow.answered(attempt, flow.store.ask(attempt.ask, 0), 0)
     assert (left(flow, "quota", 0), place.outcome, flow.idle) == (1, "left", True)
 
@@ -410,7 +410,7 @@ class Life:
         elif isinstance(outcome, FlowPlace):
             self.places.append(outcome)
         if self.places and rng.random() < 0.1:
-            self.places.pop(rng.randrange(len(self.places))).leave()
+            self.places.pop(rng.randrange(len(self.places))).leave(self.now)
         if rng.random() < 0.3:
             self.flow.tick(self.now)
         while self.sent and rng.random() < 0.42:
@@ -443,7 +443,7 @@ class Life:
     def finish(self) -> None:
         while self.places or self.sent:
             if self.places:
-                self.places.pop().leave()
+                self.places.pop().leave(self.now)
             if self.sent:
                 self.end(self.sent.pop())
             self.collect()

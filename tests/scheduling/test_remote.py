@@ -67,7 +67,7 @@ class Far:
         while self.pending and rng.random() < 0.6:
             self.pending.pop(rng.randrange(len(self.pending)))()
         if self.places and rng.random() < 0.1:
-            self.places.pop(rng.randrange(len(self.places))).leave()
+            self.places.pop(rng.randrange(len(self.places))).leave(self.now)
         if self.asked and rng.random() < 0.1:
             rng.choice(self.asked).undo(self.now)
         while self.sent and rng.random() < 0.45:
@@ -95,7 +95,7 @@ class Far:
             while self.pending:
                 self.pending.pop()()
             if self.places:
-                self.places.pop().leave()
+                self.places.pop().leave(self.now)
             while self.sent:
                 self.end(self.sent.pop())
             self.collect()

@@ -84,7 +84,7 @@ def test_explanations_come_true() -> None:
         outcome = flow.enter(asked, now)
         assert isinstance(outcome, Admitted if row.says == "pass" else FlowPlace)
         if isinstance(outcome, FlowPlace) and i % 3 == 0:
-            outcome.leave()
+            outcome.leave(now)
 
 
 def test_good_policies_have_no_problems() -> None:

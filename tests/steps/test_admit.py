@@ -34,10 +34,10 @@ from extproc.scheduling.ticket import End, FlowPlace, Outcome, Prepared
 from extproc.steps.admit import Admission, replay
 from extproc.steps.guard import Guarding
 from extproc.steps.labels import FIXED, Labelling
-from extproc.steps.pipeline import Wait, decide
+from extproc.steps.pipeline import decide as course_of
 from extproc.steps.request import Request, RequestHead
 from extproc.steps.routes import Backend, HostRoutes, RouteRule
-from extproc.steps.work import Work
+from tests.support.courses import at_once, worked
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 KEPT = {
@@ -105,12 +105,16 @@ def request(gate: Gate | None, body: dict[str, Any] | bytes = CHAT, **headers: s
     return found
 
 
-def answered(outcome: Decision | LocalReply | Wait) -> LocalReply:
+def decide(one: Request) -> Decision | LocalReply:
+    return at_once(course_of(one))
+
+
+def answered(outcome: Decision | LocalReply) -> LocalReply:
     assert isinstance(outcome, LocalReply), outcome
     return outcome
 
 
-def refused(outcome: Decision | LocalReply | Wait) -> tuple[int, str, str]:
+def refused(outcome: Decision | LocalReply) -> tuple[int, str, str]:
     answer = answered(outcome)
     error = json.loads(answer.body)["error"]
     assert dict(answer.headers)["x-sluice-reason"] == error["code"].encode()
@@ -178,7 +182,8 @@ def test_a_full_queue_tells_the_place_and_the_wait() -> None:
     gate = Gate(slots=(ConcurrencyScheduling(name="s", max_concurrency=1, scheduler=Scheduler(max_size=1)),))
     first, second, third = request(gate), request(gate), request(gate)
     assert isinstance(decide(first), Decision)
-    place = decide(second)
+    course = course_of(second)
+    place = next(course)
     assert isinstance(place, FlowPlace)
     answer = answered(decide(third))
     assert refused(answer) == (503, "server_error", "queue_full")
@@ -188,7 +193,7 @@ def test_a_full_queue_tells_the_place_and_the_wait() -> None:
     assert ticket is not None
     ticket.settle(gate.now)
     assert place.outcome == "admitted"
-    assert isinstance(decide(second), Decision)
+    assert isinstance(at_once(course), Decision)
     assert admission(second).waited(9.0) == 3.0
     assert admission(first).waited(9.0) == 0.0
 
@@ -197,23 +202,19 @@ def test_who_waited_too_long_is_refused_after_the_wait() -> None:
     gate = Gate(slots=(ConcurrencyScheduling(name="s", max_concurrency=1),))
     decide(request(gate))
     one = request(gate)
-    place = decide(one)
-    assert isinstance(place, FlowPlace)
+    course = course_of(one)
+    place = next(course)
     gate.now = 11.0
     place.retry(gate.now)
-    assert refused(decide(one)) == (503, "server_error", "queue_timeout")
+    assert refused(at_once(course)) == (503, "server_error", "queue_timeout")
     assert admission(one).policy == "s"
     assert admission(one).waited(11.0) == 11.0
 
 
-async def test_a_remote_store_is_asked_in_an_errand() -> None:
+async def test_a_remote_store_is_asked_beside_the_loop() -> None:
     gate = Gate(remote=True, concurrency=(ConcurrencyLimiting(name="c", max_concurrency=1),))
     for expected in (Decision, LocalReply):
-        one = request(gate)
-        work = decide(one)
-        assert isinstance(work, Work)
-        await work.begin()
-        assert isinstance(decide(one), expected)
+        assert isinstance(await worked(course_of(request(gate))), expected)
 
 
 def caching() -> Gate:

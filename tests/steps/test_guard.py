@@ -22,7 +22,7 @@ from extproc.steps.pipeline import decide
 from extproc.steps.request import Request, RequestHead
 from extproc.steps.route import open_route
 from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
-from extproc.steps.work import Work
+from tests.support.courses import worked
 
 WORDS = {"ann@b.c": "EMAIL", "Bob": "PERSON", "sk-1": "SECRET"}
 
@@ -85,12 +85,7 @@ async def ran(
     assert not isinstance(opened, LocalReply)
     request = Request(head, *opened, body_limit=300_000, now=0.0, expect=lambda _model, size: (size, 0))
     request.raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    outcome = decide(request)
-    if isinstance(outcome, Work):
-        await outcome.begin()
-        outcome = decide(request)
-    assert isinstance(outcome, Decision | LocalReply)
-    return request, outcome
+    return request, await worked(decide(request))
 
 
 async def denied(body: Mapping[str, Any] | bytes, *watches: Watch, **headers: str) -> tuple[int, str]:

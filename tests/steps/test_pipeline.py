@@ -12,10 +12,11 @@ from extproc.exchange.endings import Ending
 from extproc.exchange.values import Decision, LocalReply
 from extproc.steps import matching
 from extproc.steps.parse import refuse_announced
-from extproc.steps.pipeline import Wait, decide
+from extproc.steps.pipeline import decide
 from extproc.steps.request import Request, RequestHead
 from extproc.steps.route import open_route
 from extproc.steps.routes import Backend, HostRoutes, Match, RouteRule, RouteTable
+from tests.support.courses import at_once
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 OURS = Backend("provider/p", 1, model="ours", is_provider=True, key_header="authorization", key=lambda: b"Bearer K")
@@ -28,7 +29,7 @@ def outcome(
     method: str = "POST",
     models: tuple[str, ...] = (),
     **headers: str,
-) -> Decision | LocalReply | Wait:
+) -> Decision | LocalReply:
     head = RequestHead(
         {
             ":method": method.encode(),
@@ -42,7 +43,7 @@ def outcome(
         return opened
     request = Request(head, *opened, body_limit=30_000, now=0.0, expect=lambda _model, size: (size, 0))
     request.raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return decide(request)
+    return at_once(decide(request))
 
 
 def decided(*rules: RouteRule, **request: Any) -> Decision:

@@ -256,7 +256,7 @@ def busy_pool(timeout: float = 10.0) -> Pool:
 
 def use_pool(harness: Harness, pool: Pool) -> None:
     routes = HostRoutes("api", (RouteRule("r/0", (Backend("pool/gpus", 1, pool=pool),)),))
-    harness.service.live = Live(RouteTable({"api": routes}))
+    harness.service.live = Live(RouteTable({"api": routes}), longest_wait=10.0)
 
 
 async def test_a_request_waits_for_an_endpoint_and_envoy_is_told_to_wait_too(harness: Harness) -> None:
