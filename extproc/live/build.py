@@ -17,12 +17,12 @@ from extproc.resources.kinds.route import Rule as RuleSpec
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot, provider_settings, target_name
 from extproc.steps import matching
-from extproc.steps.admit import RequestFlow
-from extproc.steps.guard import Watch
+from extproc.steps.admission import RequestFlow
 from extproc.steps.identity import CallerSource, Identity
 from extproc.steps.live import Live
 from extproc.steps.matching import StringTest
 from extproc.steps.routes import Backend, HostRoutes, KeySource, Match, RouteRule, RouteTable
+from extproc.steps.watch import Watch
 
 
 def build(

@@ -18,7 +18,7 @@ from extproc.payload.guard.request import PassageKind
 from extproc.resources.kinds.security import Inspection, Judge, LLMSecurityPolicy, LLMSecurityPolicySpec
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
-from extproc.steps.guard import Watch
+from extproc.steps.watch import Watch
 
 THREADS = 4
 """Texts that are examined at one time; further ones wait for a thread."""

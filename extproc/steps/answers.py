@@ -1,4 +1,4 @@
-"""What happens to the texts of an answer: security policies look at them, then masked values are put back."""
+"""What an answer needs, and what happens to its texts: policies look at them, then masked values are put back."""
 
 from __future__ import annotations
 
@@ -9,11 +9,39 @@ import msgspec
 from detectors.findings import Finding
 from detectors.masking import Restorer
 from detectors.stream import StreamGuard
+from extproc.exchange.values import HeaderList, ResponsePlan
 from extproc.payload.guard.fields import OpenFilter, TextChannel
-from extproc.steps.guard import Guarding, Watch
+from extproc.steps.request import Request
+from extproc.steps.watch import Guarding, Watch
+
+CACHE_HEADER = "x-sluice-cache"
 
 REFUSAL = "\n\n[This answer was ended by a security policy.]"
 """What the client reads where an answer is denied."""
+
+
+def response_plan(request: Request) -> ResponsePlan:
+    """After `route` and `guard`; with what `admit` says of the cache, if it has been asked already."""
+    rule = request.rule
+    if rule is None:
+        raise AssertionError("a plan comes after route")
+    guarding, admission = request.guarding, request.admission
+    restore = rule.restore_model and request.requested_model not in ("", request.target_model)
+    cache: HeaderList = ()
+    if admission is not None and admission.cache:
+        cache = ((CACHE_HEADER, admission.cache.encode()),)
+    return ResponsePlan(
+        model=request.requested_model if restore else None,
+        strip_usage=request.strip_usage,
+        set_headers=rule.response_set + cache,
+        remove_headers=rule.response_remove,
+        open_filter=None if guarding is None else answer_filter(guarding),
+        fail_closed=guarding is not None and fails_closed(guarding),
+        watch_only=guarding is not None and watches_only(guarding),
+        refusal=REFUSAL,
+        operation=request.head.operation,
+        keep=0 if admission is None else admission.keep,
+    )
 
 
 def answer_filter(state: Guarding) -> OpenFilter | None:

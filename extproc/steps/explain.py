@@ -14,12 +14,14 @@ from extproc.scheduling.job import Job
 from extproc.scheduling.outcome import Refused
 from extproc.scheduling.report import Explanation
 from extproc.scheduling.ticket import Outcome, Prepared
-from extproc.steps.admit import RequestFlow, admit
+from extproc.steps.admission import RequestFlow
+from extproc.steps.admit import admit
+from extproc.steps.head import RequestHead
 from extproc.steps.labels import Labelling
 from extproc.steps.live import Live
 from extproc.steps.parse import parse
 from extproc.steps.pipeline import Step, decide
-from extproc.steps.request import Request, RequestHead
+from extproc.steps.request import Request
 from extproc.steps.route import open_route, route
 from extproc.steps.transform import transform
 from extproc.steps.wait import Waiting

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from extproc.steps.request import RequestHead
+from extproc.steps.head import RequestHead
 
 _CACHE_LIMIT = 10_000
 UNKNOWN = "unknown"

@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Protocol
 
 from extproc.scheduling.cel import Expression, compute
 from extproc.scheduling.labels import clip
-from extproc.steps.request import Request
-from extproc.steps.transform import CLIENT_CREDENTIALS
+from extproc.steps.head import CLIENT_CREDENTIALS, RequestHead
+from extproc.steps.routes import Backend, HostRoutes, RouteRule
 
-Reader = Callable[[Request], str | None]
+
+class Labelled(Protocol):
+    """What labels are read from: a request that has been through `route` and `transform`."""
+
+    head: RequestHead
+    routes: HostRoutes
+    rule: RouteRule | None
+    backend: Backend | None
+    requested_model: str
+    target_model: str
+    stream: bool
+    raw: bytes
+    body: bytes
+
+
+Reader = Callable[[Labelled], str | None]
 """Gives a label's value; None where the request has none."""
 Predict = Callable[[Mapping[str, str]], float]
 """From the labels known so far to the tokens that the answer will probably have."""
@@ -46,8 +62,8 @@ class Labelling:
     """Those that need `PREDICTED`."""
 
 
-def labels_of(request: Request, labelling: Labelling, predict: Predict | None = None) -> dict[str, str]:
-    """The labels of a request that has been through `route` and `transform`. `TENANT` is always among them: the source
+def labels_of(request: Labelled, labelling: Labelling, predict: Predict | None = None) -> dict[str, str]:
+    """The labels of a request. `TENANT` is always among them: the source
     where nothing else says who it is. Without `predict` there is no `PREDICTED`."""
     tenant = clip(request.head.source)
     labels = {TENANT: tenant}
@@ -85,7 +101,7 @@ def header_reader(header: str) -> Reader:
     name = header.lower()
     show = digest if name in CLIENT_CREDENTIALS else clip
 
-    def read(request: Request) -> str | None:
+    def read(request: Labelled) -> str | None:
         value = request.head.text(name)
         return None if value is None else show(value)
 
@@ -101,7 +117,7 @@ def claim_reader(path: str) -> Reader:
     """Of a claim, `realm.team` for one inside another. A list is its items with commas between them."""
     names = path.split(".")
 
-    def read(request: Request) -> str | None:
+    def read(request: Labelled) -> str | None:
         value: object = request.head.claims
         for name in names:
             if not isinstance(value, Mapping) or name not in value:
@@ -115,7 +131,7 @@ def claim_reader(path: str) -> Reader:
 def or_else(read: Reader, value: str) -> Reader:
     """A reader with a value for requests that have none of their own."""
 
-    def read_or(request: Request) -> str:
+    def read_or(request: Labelled) -> str:
         found = read(request)
         return value if found is None else found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from extproc.steps.admit import RequestFlow
+from extproc.steps.admission import RequestFlow
 from extproc.steps.identity import Identity
 from extproc.steps.routes import RouteTable
 

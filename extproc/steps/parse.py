@@ -8,7 +8,8 @@ from extproc.payload.chat import check_request, prompt_size
 from extproc.payload.document import Document
 from extproc.payload.encodings import decode_body
 from extproc.payload.errors import PayloadError
-from extproc.steps.request import JSON_TYPE, Request, RequestHead, refuse
+from extproc.steps.head import RequestHead
+from extproc.steps.request import JSON_TYPE, Request, refuse
 
 _LONGEST_MODEL = 256
 _NO_BODY_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE"))

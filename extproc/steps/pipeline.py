@@ -10,9 +10,9 @@ from extproc.exchange.endings import Ending
 from extproc.exchange.values import Decision, LocalReply
 from extproc.payload.chat import Operation
 from extproc.steps.admit import admit
+from extproc.steps.answers import response_plan
 from extproc.steps.guard import guard
 from extproc.steps.parse import parse
-from extproc.steps.plan import response_plan
 from extproc.steps.request import JSON_TYPE, Request
 from extproc.steps.route import route
 from extproc.steps.steer import DESTINATION, steer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import LocalReply
-from extproc.steps.request import Request, RequestHead, refuse
+from extproc.steps.head import RequestHead
+from extproc.steps.request import Request, refuse
 from extproc.steps.routes import HostRoutes, RouteRule, RouteTable
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from extproc.exchange.values import HeaderList
 from extproc.pool.pool import Pool
+from extproc.steps.head import RequestHead
 from extproc.steps.matching import StringTest
-
-if TYPE_CHECKING:
-    from extproc.steps.guard import Watch
-    from extproc.steps.request import RequestHead
+from extproc.steps.watch import Watch
 
 KeySource = Callable[[], bytes | None]
 """Gives the key header's value at this moment, None while there is no key."""

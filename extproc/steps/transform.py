@@ -9,13 +9,11 @@ from extproc.exchange.values import LocalReply, names_in
 from extproc.payload.chat import Operation, with_system_prompt
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
+from extproc.steps.head import CLIENT_CREDENTIALS
 from extproc.steps.request import Request, refuse
 from extproc.steps.routes import Backend, RouteRule
 
 CHAT_PATH = "/v1/chat/completions"
-CLIENT_CREDENTIALS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
-"""Never sent to a provider."""
-
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """Names that one limit goes by, depending on API and age; a cap on any of them holds for all."""
 _STREAMS = frozenset(

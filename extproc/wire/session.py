@@ -15,9 +15,10 @@ from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
 from extproc.exchange.values import BodyMode, BodyReply, LocalReply
+from extproc.steps.head import RequestHead
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
-from extproc.steps.request import Request, RequestHead, refuse
+from extproc.steps.request import Request, refuse
 from extproc.steps.route import open_route
 from extproc.steps.steer import follow, misfit
 from extproc.steps.wait import Wait, Waiting, beside

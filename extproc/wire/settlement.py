@@ -11,7 +11,7 @@ from extproc.exchange.values import Headers
 from extproc.payload.chat import Operation
 from extproc.payload.replay import to_events
 from extproc.scheduling.ticket import End, Hit
-from extproc.steps.admit import Admission
+from extproc.steps.admission import Admission
 from extproc.steps.request import Request
 from extproc.wire.facts import complete
 from extproc.wire.service import Service

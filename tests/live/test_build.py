@@ -19,8 +19,8 @@ from extproc.resources.kinds.provider import LLMProvider
 from extproc.resources.kinds.route import LLMRoute
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Resource, Snapshot
+from extproc.steps.head import RequestHead
 from extproc.steps.live import Live
-from extproc.steps.request import RequestHead
 from tests.support.gateway import Manifest, manifest, pool, provider, route
 
 KINDS: dict[str, type[Resource]] = {

@@ -31,12 +31,14 @@ from extproc.scheduling.policy import (
 )
 from extproc.scheduling.state.claims import CacheEntry
 from extproc.scheduling.ticket import End, FlowPlace, Outcome, Prepared
-from extproc.steps.admit import Admission, replay
-from extproc.steps.guard import Guarding
+from extproc.steps.admission import Admission
+from extproc.steps.admit import replay
+from extproc.steps.head import RequestHead
 from extproc.steps.labels import FIXED, Labelling
 from extproc.steps.pipeline import decide as course_of
-from extproc.steps.request import Request, RequestHead
+from extproc.steps.request import Request
 from extproc.steps.routes import Backend, HostRoutes, RouteRule
+from extproc.steps.watch import Guarding
 from tests.support.courses import at_once, worked
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

@@ -14,7 +14,7 @@ from detectors.policy import Action, Policy
 from detectors.text import Text
 from extproc.payload.guard.fields import TextChannel, TextFilter
 from extproc.steps.answers import answer_filter, fails_closed, watches_only
-from extproc.steps.guard import Guarding, Watch
+from extproc.steps.watch import Guarding, Watch
 
 CONTENT, ARGUMENTS, ECHO = TextChannel("content", 0), TextChannel("arguments", 0), TextChannel("echo", 0)
 

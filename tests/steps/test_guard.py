@@ -17,11 +17,13 @@ from detectors.policy import Budget, FailureMode, Policy
 from detectors.text import Text
 from extproc.exchange.values import Decision, LocalReply
 from extproc.payload.guard.request import PassageKind
-from extproc.steps.guard import COMPATIBLE_JUDGE, COMPATIBLE_TEXT, Watch
+from extproc.steps.guard import COMPATIBLE_JUDGE, COMPATIBLE_TEXT
+from extproc.steps.head import RequestHead
 from extproc.steps.pipeline import decide
-from extproc.steps.request import Request, RequestHead
+from extproc.steps.request import Request
 from extproc.steps.route import open_route
 from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
+from extproc.steps.watch import Watch
 from tests.support.courses import worked
 
 WORDS = {"ann@b.c": "EMAIL", "Bob": "PERSON", "sk-1": "SECRET"}

@@ -11,9 +11,10 @@ import pytest
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import Decision, LocalReply
 from extproc.steps import matching
+from extproc.steps.head import RequestHead
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
-from extproc.steps.request import Request, RequestHead
+from extproc.steps.request import Request
 from extproc.steps.route import open_route
 from extproc.steps.routes import Backend, HostRoutes, Match, RouteRule, RouteTable
 from tests.support.courses import at_once

@@ -16,9 +16,9 @@ from detectors.guard import Check, Guard
 from detectors.policy import Policy
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import BodyReply
-from extproc.steps.guard import Watch
 from extproc.steps.live import Live
 from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
+from extproc.steps.watch import Watch
 from extproc.wire.session import INLINE
 from tests.wire import conversation
 from tests.wire.conversation import Picker, serving

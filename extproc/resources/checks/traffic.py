@@ -28,8 +28,8 @@ from extproc.resources.kinds.workloads import (
 from extproc.resources.problems import Problem, nearest
 from extproc.resources.shape import Path
 from extproc.scheduling.labels import BadCondition, Condition, compile_match
+from extproc.steps.head import CLIENT_CREDENTIALS
 from extproc.steps.labels import HEADER, TENANT
-from extproc.steps.transform import CLIENT_CREDENTIALS
 
 _TAKES_VALUES = ("In", "NotIn")
 
