@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.classifier.errors import ModelError
-from detectors.classifier.load import load_session, load_tokenizer
+from detectors.classifier.files import load_session, load_tokenizer
 from detectors.classifier.prediction import Classifier, Prediction, moved
 from detectors.findings import CATEGORIES, Finding
 from detectors.text import Text

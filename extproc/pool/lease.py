@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from extproc.pool.endpoint import Endpoint
-from extproc.pool.policy import PickRequest
+from extproc.pool.policy import PickRequest, Policy
 
-if TYPE_CHECKING:
-    from extproc.pool.pool import Pool
+
+class LeasingPool(Protocol):
+    """What a lease needs of the pool that gave it."""
+
+    policy: Policy
+
+    def find(self, address: str) -> Endpoint | None: ...
+
+    def suspect(self, address: str) -> None: ...
+
+    def serve_waiting(self, now: float) -> None: ...
+
+    def settle(self, endpoint: Endpoint) -> None: ...
 
 
 class Lease:
@@ -21,7 +32,7 @@ class Lease:
     __slots__ = ("_endpoint", "_now", "_pool", "_served", "_tokens", "prefill", "released", "request")
 
     def __init__(
-        self, pool: Pool, endpoint: Endpoint, request: PickRequest, now: float, prefill: Endpoint | None = None
+        self, pool: LeasingPool, endpoint: Endpoint, request: PickRequest, now: float, prefill: Endpoint | None = None
     ) -> None:
         self._pool = pool
         self._endpoint: Endpoint | None = endpoint

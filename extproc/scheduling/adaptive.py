@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from extproc.scheduling.fair import Order
-from extproc.scheduling.line import Line
+from extproc.scheduling.line import Line, Waiter
 from extproc.scheduling.outcome import Kind
 from extproc.scheduling.policy import AverageLatencyScheduling
 from extproc.scheduling.state.bucket import SLACK
@@ -131,7 +131,7 @@ class Adaptive:
         self._short = WindowSum(policy.short_term)
 
 
-class AdaptiveLine(Line):
+class AdaptiveLine(Line[Waiter]):
     """Requests wait where the loop admits fewer than come. Its bucket is local: it lends to one request at a time."""
 
     kind: Kind = "adaptive"

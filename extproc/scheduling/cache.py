@@ -7,7 +7,7 @@ others wait for its answer (`Flight`).
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -17,9 +17,8 @@ from extproc.scheduling.outcome import Tally
 from extproc.scheduling.policy import Caching
 from extproc.scheduling.state.claims import CacheBounds, Lookup
 
-if TYPE_CHECKING:
-    from extproc.scheduling.ticket import FlowPlace, Ticket
-
+Leader = TypeVar("Leader")
+Follower = TypeVar("Follower")
 IGNORED = frozenset(
     {"stream", "stream_options", "user", "safety_identifier", "prompt_cache_key", "metadata", "store", "service_tier"}
 )
@@ -107,7 +106,7 @@ class AnswerCache:
         self.match = compile_match(policy.match)
         self.tally = Tally()
         self.bounds = CacheBounds(policy.max_entries, policy.max_bytes)
-        self.flights: dict[str, Flight] = {}
+        self.flights: dict[str, Flight[Any, Any]] = {}
 
     def __repr__(self) -> str:
         return f"<AnswerCache {self.policy.name} {len(self.flights)} in flight {self.tally!r}>"
@@ -118,14 +117,14 @@ class AnswerCache:
         return Lookup(self.policy.name, _digest(_encode([scope, job.cache_key])))
 
 
-class Flight:
+class Flight(Generic[Leader, Follower]):
     """One request that is sent, and those that wait for its answer."""
 
     __slots__ = ("followers", "leader")
 
-    def __init__(self, leader: Ticket) -> None:
+    def __init__(self, leader: Leader) -> None:
         self.leader = leader
-        self.followers: dict[FlowPlace, None] = {}
+        self.followers: dict[Follower, None] = {}
 
     def __repr__(self) -> str:
         return f"<Flight with {len(self.followers)} followers>"

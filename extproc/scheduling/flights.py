@@ -29,7 +29,7 @@ class Flights:
     def would_join(self, ticket: Ticket) -> bool:
         """Whether a request like this is on its way. If none is, this one leads."""
         cache, key = _place_of(ticket)
-        flight = cache.flights.get(key)
+        flight: Flight[Ticket, FlowPlace] | None = cache.flights.get(key)
         if flight is None:
             cache.flights[key] = Flight(ticket)
             ticket.leads = True
@@ -39,7 +39,7 @@ class Flights:
     def join(self, place: FlowPlace, now: float) -> bool:
         """Whether the place waits behind an identical request; if there is none any more, this one leads."""
         cache, key = _place_of(place.ticket)
-        flight = cache.flights.get(key)
+        flight: Flight[Ticket, FlowPlace] | None = cache.flights.get(key)
         if flight is None:
             cache.flights[key] = Flight(place.ticket)
             place.ticket.leads = True
@@ -83,7 +83,7 @@ class Flights:
         if ticket.cache is None or ticket.lookup is None:
             return
         key = ticket.lookup.key
-        flight = ticket.cache.flights.get(key)
+        flight: Flight[Ticket, FlowPlace] | None = ticket.cache.flights.get(key)
         if flight is None:
             return
         if ticket.place is not None and ticket.place.joined:
@@ -124,7 +124,7 @@ class Flights:
     def _answer(self, ticket: Ticket, entry: CacheEntry) -> None:
         """Whoever brought the answer, all who wait for it get it."""
         cache, key = _place_of(ticket)
-        flight = cache.flights.get(key)
+        flight: Flight[Ticket, FlowPlace] | None = cache.flights.get(key)
         if flight is None:
             return
         followers, flight.followers = flight.followers, {}

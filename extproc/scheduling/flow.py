@@ -33,8 +33,17 @@ from extproc.scheduling.state.claims import Claims, Grant, Short, Store
 from extproc.scheduling.state.memory import MemoryStore
 from extproc.scheduling.ticket import Admitted, Attempt, End, FlowPlace, Hit, Outcome, Prepared, Ticket
 
-Part = Ramp | RateLimit | ConcurrencyLimit | AnswerCache | Line
-Kept = TypeVar("Kept", Ramp, RateLimit, ConcurrencyLimit, AnswerCache, AdaptiveLine, QuotaLine, SlotLine)
+Part = Ramp | RateLimit | ConcurrencyLimit | AnswerCache | Line[FlowPlace]
+Kept = TypeVar(
+    "Kept",
+    Ramp,
+    RateLimit,
+    ConcurrencyLimit,
+    AnswerCache,
+    AdaptiveLine[FlowPlace],
+    QuotaLine[FlowPlace],
+    SlotLine[FlowPlace],
+)
 
 
 class Flow:
@@ -67,10 +76,10 @@ class Flow:
         self.rates = tuple(kept(RateLimit(policy)) for policy in policies.rates)
         self.concurrency = tuple(kept(ConcurrencyLimit(policy)) for policy in policies.concurrency)
         self.caches = tuple(kept(AnswerCache(policy)) for policy in policies.caches)
-        self.adaptive = tuple(kept(AdaptiveLine(p, orders.get(p.name))) for p in policies.adaptive)
-        quotas = tuple(kept(QuotaLine(p, orders.get(p.name))) for p in policies.quotas)
-        slots = tuple(kept(SlotLine(p, orders.get(p.name))) for p in policies.slots)
-        self.lines: tuple[Line, ...] = (*self.adaptive, *quotas, *slots)
+        self.adaptive = tuple(kept(AdaptiveLine[FlowPlace](p, orders.get(p.name))) for p in policies.adaptive)
+        quotas = tuple(kept(QuotaLine[FlowPlace](p, orders.get(p.name))) for p in policies.quotas)
+        slots = tuple(kept(SlotLine[FlowPlace](p, orders.get(p.name))) for p in policies.slots)
+        self.lines: tuple[Line[FlowPlace], ...] = (*self.adaptive, *quotas, *slots)
         self.parts: tuple[Part, ...] = (*self.ramps, *self.rates, *self.concurrency, *self.caches, *self.lines)
         limits: tuple[RateLimit | ConcurrencyLimit, ...] = (*self.rates, *self.concurrency)
         self._limits = {limit.policy.name: limit for limit in limits}

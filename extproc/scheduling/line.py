@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -14,9 +14,8 @@ from extproc.scheduling.outcome import Kind, Reason, Refused, Tally
 from extproc.scheduling.policy import AverageLatencyScheduling, ConcurrencyScheduling, QuotaScheduling, Workload
 from extproc.scheduling.state.claims import Claim, Short
 
-if TYPE_CHECKING:
-    from extproc.scheduling.ticket import FlowPlace
-
+Waiter = TypeVar("Waiter")
+"""Whoever stands in a line."""
 Scheduling = QuotaScheduling | ConcurrencyScheduling | AverageLatencyScheduling
 HIGHEST = 1000.0
 LOWEST = 0.001
@@ -33,7 +32,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     """Whether the cost is an estimate of tokens, which real usage corrects."""
 
 
-class Line:
+class Line(Generic[Waiter]):
     """What quota, slots and adaptive share. `local` lines decide by themselves; the others claim from the store."""
 
     kind: Kind
@@ -44,12 +43,12 @@ class Line:
         self.match = compile_match(policy.match)
         self.tally = Tally()
         scheduler = policy.scheduler
-        self.queue: FairQueue[FlowPlace] = FairQueue(scheduler.max_size, scheduler.max_per_flow)
+        self.queue: FairQueue[Waiter] = FairQueue(scheduler.max_size, scheduler.max_per_flow)
         self.blocked_until = -math.inf
         """The head was refused and cannot be granted before, unless something is given back."""
         self.ready = (-math.inf, 0.0)
         """When the head that was refused last could be granted, and its cost."""
-        self.asking: Entry[FlowPlace] | None = None
+        self.asking: Entry[Waiter] | None = None
         """The head whose claims a remote store is deciding on."""
         self._unit: Unit = unit
         self._reserve: Reserve = reserve
@@ -84,9 +83,9 @@ class Line:
         estimated = workload.tokens is None and self._unit == "tokens"
         return Standing((workload.name, fairness), priority, cost, workload.queue_timeout, estimated)
 
-    def join(self, place: FlowPlace, standing: Standing, now: float) -> Entry[FlowPlace]:
+    def join(self, place: Waiter, job: Job, standing: Standing, now: float) -> Entry[Waiter]:
         """The place's entry. Raises QueueFull."""
-        key = self.order.key(place.ticket.job, now) if self.order is not None else 0.0
+        key = self.order.key(job, now) if self.order is not None else 0.0
         return self.queue.push(place, standing.flow, standing.priority, standing.cost, now + standing.timeout, key)
 
     def refusal(self, reason: Reason, standing: Standing, now: float) -> Refused:
@@ -138,4 +137,4 @@ def _priority(text: str | None, otherwise: float) -> float:
     return float(f"{value:.2g}")
 
 
-__all__ = ["Line", "QueueFull", "Scheduling", "Standing"]
+__all__ = ["Line", "QueueFull", "Scheduling", "Standing", "Waiter"]

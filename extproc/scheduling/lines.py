@@ -23,7 +23,7 @@ _OUTCOMES: Mapping[Reason, PlaceOutcome] = {"queue_timeout": "expired", "evicted
 class Lines:
     """The lines of one flow, in order."""
 
-    def __init__(self, lines: Sequence[Line], store: Store, *, remote: bool) -> None:
+    def __init__(self, lines: Sequence[Line[FlowPlace]], store: Store, *, remote: bool) -> None:
         self._lines = tuple(lines)
         self._by_name = {line.policy.name: line for line in lines}
         self._store = store
@@ -78,7 +78,7 @@ class Lines:
             line.tally.evicted += 1
             self._turn_away(victim.item, line, "evicted", now)
         try:
-            place.entry = line.join(place, standing, now)
+            place.entry = line.join(place, ticket.job, standing, now)
         except QueueFull:
             line.tally.refused += 1
             self._turn_away(place, line, "queue_full", now)
@@ -179,7 +179,7 @@ class Lines:
         for claim in answer.dry_short:
             self.would_wait(claim.table)
 
-    def _serve(self, line: Line, now: float) -> None:
+    def _serve(self, line: Line[FlowPlace], now: float) -> None:
         for entry in line.queue.expired(now):
             line.tally.expired += 1
             line.blocked_until = -math.inf  # another is next, and may need less
@@ -193,7 +193,7 @@ class Lines:
             ticket.claims += answer.taken
             self._decide(line, head, answer.short, now)
 
-    def _serve_local(self, line: AdaptiveLine, now: float) -> None:
+    def _serve_local(self, line: AdaptiveLine[FlowPlace], now: float) -> None:
         while now >= line.blocked_until and (entry := line.queue.head()) is not None:
             at = line.take(entry.cost, now)
             if at is not None:
@@ -203,7 +203,7 @@ class Lines:
             entry.item.ticket.admitted_at = now
             self._decide(line, entry, None, now)
 
-    def _decide(self, line: Line, entry: Entry[FlowPlace], short: Short | None, now: float) -> None:
+    def _decide(self, line: Line[FlowPlace], entry: Entry[FlowPlace], short: Short | None, now: float) -> None:
         """The head was granted, or was not."""
         place = entry.item
         if short is not None:
@@ -225,7 +225,7 @@ class Lines:
         place.ticket.waited = now - place.since
         place.end("admitted", Admitted(place.ticket, place.ticket.cache_status))
 
-    def _turn_away(self, place: FlowPlace, line: Line, reason: Reason, now: float) -> None:
+    def _turn_away(self, place: FlowPlace, line: Line[FlowPlace], reason: Reason, now: float) -> None:
         refused = line.refusal(reason, place.ticket.standings[place.ticket.stage], now)
         self._release(place.ticket, now)
         self._dropped.append(place.ticket)
@@ -238,7 +238,7 @@ class Lines:
         self.touch(ticket)
         self._again = True
 
-    def _pass_local(self, line: AdaptiveLine, ticket: Ticket, standing: Standing, now: float) -> bool:
+    def _pass_local(self, line: AdaptiveLine[FlowPlace], ticket: Ticket, standing: Standing, now: float) -> bool:
         """Whether the request goes through; under dry-run it always does."""
         waits = line.queue.waiting > 0 or line.take(standing.cost, now) is not None
         if waits and not line.policy.dry_run:

@@ -6,13 +6,13 @@ import math
 
 from extproc.scheduling.fair import Order
 from extproc.scheduling.job import Job
-from extproc.scheduling.line import Line, Standing
+from extproc.scheduling.line import Line, Standing, Waiter
 from extproc.scheduling.outcome import Kind
 from extproc.scheduling.policy import QuotaScheduling
 from extproc.scheduling.state.claims import BucketClaim
 
 
-class QuotaLine(Line):
+class QuotaLine(Line[Waiter]):
     """One global token bucket. Cost is reserved on admission and settled with real usage."""
 
     kind: Kind = "quota"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -169,7 +169,7 @@ def _explain_cache(part: AnswerCache, flow: Flow, job: Job, now: float) -> Expla
     return Explanation(policy=part.policy.name, kind="cache", says=says, dry_run=part.policy.dry_run)
 
 
-def _explain_line(part: Line, flow: Flow, job: Job, now: float) -> Explanation:
+def _explain_line(part: Line[Any], flow: Flow, job: Job, now: float) -> Explanation:
     standing = part.standing(job)
     says: Says = "pass"
     detail = ""

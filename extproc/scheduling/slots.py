@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from extproc.scheduling.fair import Order
 from extproc.scheduling.job import Job
-from extproc.scheduling.line import Line
+from extproc.scheduling.line import Line, Waiter
 from extproc.scheduling.outcome import Kind
 from extproc.scheduling.policy import ConcurrencyScheduling
 from extproc.scheduling.state.claims import SlotClaim
@@ -13,7 +13,7 @@ from extproc.scheduling.window import WindowSum
 _WINDOW = 30.0
 
 
-class SlotLine(Line):
+class SlotLine(Line[Waiter]):
     """One ledger. How fast it serves is measured."""
 
     kind: Kind = "slots"

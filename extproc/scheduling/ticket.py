@@ -73,7 +73,7 @@ class Ticket:
         "waited",
     )
 
-    def __init__(self, flow: Keeper, job: Job, ramps: tuple[Ramp, ...], lines: tuple[Line, ...]) -> None:
+    def __init__(self, flow: Keeper, job: Job, ramps: tuple[Ramp, ...], lines: tuple[Line[FlowPlace], ...]) -> None:
         self.flow = flow
         self.job = job
         self.ramps = ramps
@@ -84,10 +84,10 @@ class Ticket:
         """Index of the line that comes next."""
         self.claims: list[Claim] = []
         """Taken from the store."""
-        self.charged: list[tuple[Line, Standing]] = []
+        self.charged: list[tuple[Line[FlowPlace], Standing]] = []
         """Lines that it was admitted to from the queue, and so paid for with its flow's turn. Where nobody waits, turns
         cost nothing."""
-        self.adaptive: list[tuple[AdaptiveLine, float]] = []
+        self.adaptive: list[tuple[AdaptiveLine[FlowPlace], float]] = []
         """Taken from adaptive lines."""
         self.admitted_at: float | None = None
         """When the last adaptive line let it pass."""
@@ -185,7 +185,7 @@ class Prepared(msgspec.Struct, frozen=True):
 class Attempt(msgspec.Struct, frozen=True):
     """The head of a line, whose `ask` a store has to decide."""
 
-    line: Line
+    line: Line[FlowPlace]
     entry: Entry[FlowPlace]
     ask: Claims
 
