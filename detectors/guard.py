@@ -196,7 +196,7 @@ class Guard:
 
     def counts(self, found: Finding, text: str) -> bool:
         """Whether a finding is one that the policy wants to hear of."""
-        if found.score < self.policy.minimum_score and found.detector.startswith("patterns"):
+        if found.score < self.policy.minimum_score and found.detector.startswith(("patterns", "presidio")):
             return False
         return not self._allowed_values or text[found.start : found.end] not in self._allowed_values
 

@@ -38,6 +38,10 @@ def load_guard(policy: Policy, *, clock: Callable[[], float] | None = None) -> G
             ]
             found = Recognisers(None if policy.patterns.enabled else (), extra=own)
             detectors.append((found, policy.patterns.failure_mode))
+        if policy.presidio is not None:
+            from detectors.presidio import load_presidio
+
+            detectors.append((load_presidio(policy.presidio), policy.presidio.failure_mode))
         patterns = _patterns(policy)
         classifier = _classifier(policy.classifier) if policy.classifier.enabled else None
     except ImportError as error:

@@ -60,6 +60,40 @@ class ClassifierSwitch(Switch, frozen=True, kw_only=True):
     """Category to the probability from which it counts; what is absent has the model's own threshold."""
 
 
+PRESIDIO_CATEGORIES: Mapping[str, str] = {
+    "EMAIL_ADDRESS": "EMAIL",
+    "PHONE_NUMBER": "PHONE",
+    "CREDIT_CARD": "BANK_CARD",
+    "IBAN_CODE": "IBAN",
+    "US_BANK_NUMBER": "BANK_ACCOUNT",
+    "US_SSN": "ID_CARD",
+    "US_ITIN": "TAX_ID",
+    "US_PASSPORT": "PASSPORT",
+    "US_DRIVER_LICENSE": "DRIVER_LICENSE",
+    "CRYPTO": "CRYPTO_WALLET",
+    "DATE_TIME": "",
+    "NRP": "",
+    "URL": "",
+}
+"""Presidio's entities that have a category of another name here; an empty string for what names nobody."""
+
+
+class PresidioSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a user's own Presidio takes part."""
+
+    recognisers: tuple[str, ...] = ()
+    """`module:Class` of recognisers in Python."""
+    registry: Path | None = None
+    """A registry in Presidio's YAML."""
+    nlp_engine: Path | None = None
+    """An NLP engine in Presidio's YAML."""
+    categories: Mapping[str, str] = {}
+    """Entity to its category, before PRESIDIO_CATEGORIES."""
+    longest: int = 64
+    """Characters that a stream has to wait for."""
+    failure_mode: FailureMode = "closed"
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """How much one request may cost. Text that the cache knows costs nothing."""
 
@@ -76,6 +110,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """RE2 patterns. At least one has to match, if there are any."""
     deny_patterns: tuple[str, ...] = ()
     recognisers: tuple[Recogniser, ...] = ()
+    presidio: PresidioSettings | None = None
     patterns: Switch = Switch()
     secrets: Switch = Switch()
     classifier: ClassifierSwitch = ClassifierSwitch()

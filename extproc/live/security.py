@@ -12,10 +12,16 @@ from pathlib import Path
 from detectors.answers import AnswerReader
 from detectors.guard import Check, Guard
 from detectors.masking import Vault
-from detectors.policy import Budget, ClassifierSwitch, Policy, Recogniser, Switch
+from detectors.policy import Budget, ClassifierSwitch, Policy, PresidioSettings, Recogniser, Switch
 from extproc.live.judge import JudgeClient
 from extproc.payload.guard.request import PassageKind
-from extproc.resources.kinds.security import Inspection, Judge, LLMSecurityPolicy, LLMSecurityPolicySpec
+from extproc.resources.kinds.security import (
+    Inspection,
+    Judge,
+    LLMSecurityPolicy,
+    LLMSecurityPolicySpec,
+    PresidioSource,
+)
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
 from extproc.steps.watch import Watch
@@ -51,6 +57,7 @@ def policy_of(spec: LLMSecurityPolicySpec, directory: Path = Path()) -> Policy:
             )
             for each in spec.recognisers
         ),
+        presidio=_presidio(spec.presidio, directory) if spec.presidio is not None else None,
         patterns=Switch(enabled=spec.patterns.enabled, failure_mode=spec.patterns.failure_mode),
         secrets=Switch(enabled=spec.secrets.enabled, failure_mode=spec.secrets.failure_mode),
         classifier=ClassifierSwitch(
@@ -68,6 +75,17 @@ def policy_of(spec: LLMSecurityPolicySpec, directory: Path = Path()) -> Policy:
             milliseconds=spec.budget.time * 1000,
             exceeded=spec.budget.exceeded,
         ),
+    )
+
+
+def _presidio(source: PresidioSource, directory: Path) -> PresidioSettings:
+    return PresidioSettings(
+        recognisers=tuple(source.recognisers),
+        registry=directory / source.registry if source.registry else None,
+        nlp_engine=directory / source.nlp_engine if source.nlp_engine else None,
+        categories=source.categories,
+        longest=source.longest,
+        failure_mode=source.failure_mode,
     )
 
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from detectors.findings import Finding
 from detectors.masking import Restorer, Vault, cover
 from detectors.stream import Action, StreamGuard, on_plain
-from detectors.stream_filter import GuardedText, delays
 from tests.detectors import pieces
-from tests.detectors.pieces import CARD, EMAIL, ID_CARD, KEY, PEM, VALUES, cut, without
+from tests.detectors.pieces import CARD, EMAIL, ID_CARD, KEY, PEM, VALUES, GuardedText, cut, delays, without
 
 
 def always(what: Action) -> Callable[[Finding], Action]:

@@ -10,9 +10,8 @@ from detectors.findings import Finding
 from detectors.recognisers.engine import Recognisers
 from detectors.secrets import Secrets
 from detectors.stream import Action, StreamGuard, on_plain
-from detectors.stream_filter import delays
 from detectors.text import Text
-from tests.detectors.pieces import cut
+from tests.detectors.pieces import cut, delays
 
 RECOGNISERS = Recognisers()
 SECRETS = Secrets()

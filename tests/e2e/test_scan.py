@@ -237,3 +237,23 @@ def test_a_policy_may_deny_what_the_classifier_says(tmp_path: Path) -> None:
     assert denied["action"] == "deny"
     assert "BUSINESS_MEETING" in denied["reason"]
     assert "会议" in denied["reason"]
+
+
+def test_a_presidio_registry_beside_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "registry.yaml").write_text(
+        "supported_languages: [en]\nrecognizers:\n"
+        "  - {name: ticket, type: custom, supported_language: en, supported_entity: TICKET,\n"
+        "     patterns: [{name: ticket, regex: 'T-[0-9]{4}', score: 0.7}]}\n"
+    )
+    file = written(
+        tmp_path / "p.yaml",
+        policy("p", "x.test", presidio={"registry": "registry.yaml"}, actions={"TICKET": "mask"}),
+    )
+    found = run("--jsonl", "--policy", str(file), given=jsonl(f"T-1234 of {EMAIL}"))
+    assert found.returncode == OK, found.stderr
+    said = json.loads(found.stdout)
+    assert said["action"] == "mask"
+    assert [(each["category"], each["detector"]) for each in said["findings"]] == [
+        ("TICKET", "presidio"),
+        ("EMAIL", "patterns"),
+    ]

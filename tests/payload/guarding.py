@@ -7,12 +7,12 @@ from typing import Any
 from detectors.findings import Finding
 from detectors.masking import Restorer, Vault
 from detectors.stream import Action, StreamGuard
-from detectors.stream_filter import GuardedText
 from extproc.payload.chat import Operation
 from extproc.payload.guard.fields import OpenFilter, TextChannel, TextFilter
 from extproc.payload.guard.stream import GuardedStream
 from extproc.payload.sse import event_data, split_frames
 from tests.detectors import pieces
+from tests.detectors.pieces import GuardedText
 
 
 class GuardedPiece:

@@ -18,12 +18,14 @@ from extproc.resources.kinds.security import (
     Judge,
     LLMSecurityPolicy,
     LLMSecurityPolicySpec,
+    PresidioSource,
     SecurityTargets,
 )
 from extproc.resources.problems import Problem, nearest
 from extproc.resources.shape import Path
 
 _CATEGORY = re.compile("[A-Z][A-Z0-9_]{0,63}")
+_CLASS = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _LONGEST_PATTERN = 4096
 _UNSPANNED = frozenset(("ALLOW_PATTERN", "JUDGE", "UNCHECKED"))
 
@@ -48,7 +50,11 @@ def check_security(scope: Scope) -> Iterator[Problem]:
             names.add(recogniser.name)
             own.add(recogniser.category)
         own.update(spec.classifier.labels.values())
-        yield from _actions(at, spec.actions, own, any_category=spec.classifier.model is not None)
+        if spec.presidio is not None:
+            own.update(spec.presidio.categories.values())
+            yield from _presidio(scope, at, spec.presidio)
+        foreign = spec.classifier.model is not None or spec.presidio is not None
+        yield from _actions(at, spec.actions, own, any_category=foreign)
         yield from _classifier(scope, at, spec.classifier)
         yield from _denied_by_score(at, spec)
         if spec.judge is not None:
@@ -95,7 +101,7 @@ def _actions(at: Located, actions: Mapping[str, str], own: set[str], *, any_cate
     for category, action in actions.items():
         path: Path = ("spec", "actions", category)
         if category not in known:
-            if any_category:  # a label of the model that is named
+            if any_category:  # a label of the model, or an entity of Presidio's
                 continue
             yield at.error(path, "unknown category", nearest(category, known))
         elif action == "mask" and category in NEVER_MASKED:
@@ -114,6 +120,21 @@ def _classifier(scope: Scope, at: Located, classifier: ClassifierSettings) -> It
         for category in classifier.thresholds:
             if category not in CATEGORIES:
                 yield at.error((*path, "thresholds", category), "unknown category", nearest(category, CATEGORIES))
+
+
+def _presidio(scope: Scope, at: Located, presidio: PresidioSource) -> Iterator[Problem]:
+    path: Path = ("spec", "presidio")
+    if not (presidio.recognisers or presidio.registry or presidio.nlp_engine):
+        yield at.error(path, "names no recogniser", "write `recognisers`, `registry` or `nlpEngine`")
+    for name, file in (("registry", presidio.registry), ("nlpEngine", presidio.nlp_engine)):
+        if file is not None and not (scope.snapshot.directory / file).is_file():
+            yield at.error((*path, name), f"there is no file {scope.snapshot.directory / file}")
+    for index, recogniser in enumerate(presidio.recognisers):
+        if _CLASS.fullmatch(recogniser) is None:
+            yield at.error((*path, "recognisers", index), "write `module:Class`")
+    for entity, category in presidio.categories.items():
+        if category and not _CATEGORY.fullmatch(category):
+            yield at.error((*path, "categories", entity), "write a category in capital letters, digits and `_`")
 
 
 def _denied_by_score(at: Located, spec: LLMSecurityPolicySpec) -> Iterator[Problem]:

@@ -105,6 +105,24 @@ class CustomRecogniser(Spec, frozen=True, kw_only=True):
     """Characters of the longest match. Streamed answers wait for so many; a longer match may be cut there."""
 
 
+class PresidioSource(Spec, frozen=True, kw_only=True):
+    """Recognisers of your own Presidio, which then runs beside the built-in ones. Paths are relative to the manifest.
+    Nothing is downloaded."""
+
+    recognisers: list[str] = []
+    """`module:Class` of an `EntityRecognizer` that Python can import, made without arguments."""
+    registry: str | None = None
+    """A registry of recognisers in Presidio's YAML, predefined ones included."""
+    nlp_engine: str | None = None
+    """An NLP engine in Presidio's YAML: installed models, or directories beside the file. Default: tokens alone."""
+    categories: dict[str, str] = {}
+    """Presidio's entity to the category that it means; an empty string for one that is no finding. Entities such as
+    `PERSON` and `CREDIT_CARD` are known, dates and URLs are none, any other entity is a category of its own."""
+    longest: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """Characters of the longest match, for which streamed answers wait."""
+    failure_mode: FailureMode = "closed"
+
+
 class Judge(Spec, frozen=True, kw_only=True):
     """A model on your own network that decides what the local detectors are unsure about. It is asked by the OpenAI
     API and answers `{"result": "allow" | "deny", "reason": …}`."""
@@ -160,6 +178,7 @@ class LLMSecurityPolicySpec(Spec, frozen=True, kw_only=True):
     allow_patterns: list[str] = []
     """RE2 patterns. If there are any, at least one has to match the messages; if none does, `ALLOW_PATTERN` decides."""
     recognisers: list[CustomRecogniser] = []
+    presidio: PresidioSource | None = None
     patterns: DetectorSwitch = field(default_factory=DetectorSwitch)
     """The built-in recognisers: numbers and addresses of people, companies and machines."""
     secrets: DetectorSwitch = field(default_factory=DetectorSwitch)

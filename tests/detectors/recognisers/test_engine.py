@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from presidio_analyzer import Pattern as PresidioPattern
-from presidio_analyzer import PatternRecognizer
 
 from bench.detectors.structured import Case, cases
 from detectors.findings import Finding
@@ -47,14 +45,6 @@ def test_a_users_pattern_needs_its_score_or_context() -> None:
 def test_a_users_pattern_that_does_not_compile() -> None:
     with pytest.raises(PatternError):
         Recognisers(extra=[Pattern("bad", "X", "(")])
-
-
-def test_a_recogniser_of_presidio_with_context() -> None:
-    own = PatternRecognizer(
-        "BADGE", patterns=[PresidioPattern("badge", r"B-\d{3}", 0.3)], context=["badge"], supported_language="en"
-    )
-    assert found("my badge is B-123", Recognisers({"EMAIL"}, [own])) == [("BADGE", "B-123")]
-    assert found("row B-123", Recognisers({"EMAIL"}, [own])) == []
 
 
 @settings(max_examples=60)
@@ -155,7 +145,24 @@ def test_threads_share_one() -> None:
         assert list(pool.map(search, texts)) == [search(text) for text in texts]
 
 
-def test_importing_the_library_does_not_load_presidio() -> None:
-    code = "import sys, detectors.patterns; print({'spacy', 'regex', 'presidio_analyzer'} & {*sys.modules})"
+def test_presidio_is_loaded_where_a_policy_names_it_only() -> None:
+    code = (
+        "import sys; from detectors import Policy, load_guard; from detectors.policy import ClassifierSwitch;"
+        "guard = load_guard(Policy(classifier=ClassifierSwitch(enabled=False)));"
+        "assert guard.find('li@corp.cn'); print({'spacy', 'presidio_analyzer'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_of_one_category_the_surer_or_longer_value_around_another_stays() -> None:
+    own = [
+        Pattern("long", "STAFF_ID", "S[0-9]{6}-[0-9]{2}", 0.7),
+        Pattern("short", "STAFF_ID", "[0-9]{6}", 0.7),
+        Pattern("sure", "STAFF_ID", "-[0-9]{2}", 0.9),
+        Pattern("other", "ROOM", "[0-9]{6}", 0.6),
+    ]
+    text = "S123456-01 654321"
+    assert found(text, Recognisers(set(), own)) == [
+        ("STAFF_ID", "S123456-01"), ("ROOM", "123456"), ("STAFF_ID", "-01"), ("ROOM", "654321"), ("STAFF_ID", "654321"),
+    ]  # fmt: skip
