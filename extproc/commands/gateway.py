@@ -27,6 +27,7 @@ from extproc.resources.load import examine, load
 from extproc.resources.printed.reference import reference_markdown
 from extproc.resources.printed.schema import json_schema
 from extproc.resources.problems import ConfigurationError
+from extproc.wire.server import TransportName
 
 log = logging.getLogger("sluice")
 
@@ -35,9 +36,11 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 _FAULTS = (ConfigurationError, FlowError, ProxyError, RenderError, SecurityError, OSError)
 
 
-def serve_filter(directory: Path, environ: Mapping[str, str], *, log_level: str, listen: str) -> int:
+def serve_filter(
+    directory: Path, environ: Mapping[str, str], *, log_level: str, listen: str, transport: TransportName
+) -> int:
     """Runs the filter until SIGTERM or SIGINT."""
-    return _run(AppOptions(directory, environ, listen), log_level)
+    return _run(AppOptions(directory, environ, listen, transport), log_level)
 
 
 def run_gateway(
@@ -48,6 +51,7 @@ def run_gateway(
     envoy: str | None,
     concurrency: int,
     envoy_log_level: str,
+    transport: TransportName,
 ) -> int:
     """Runs the filter and Envoy until SIGTERM or SIGINT."""
     try:
@@ -56,7 +60,7 @@ def run_gateway(
         return _report(error)
     proxy = EnvoyProxy(binary, concurrency=concurrency, log_level=envoy_log_level, on_event=_log_proxy)
     with tempfile.TemporaryDirectory(prefix="sluice-") as place:
-        return _run(AppOptions(directory, environ, f"unix:{place}/filter.sock", proxy), log_level)
+        return _run(AppOptions(directory, environ, f"unix:{place}/filter.sock", transport, proxy), log_level)
 
 
 def _log_proxy(event: ProxyEvent, value: int) -> None:
@@ -145,6 +149,7 @@ def _run(options: AppOptions, log_level: str) -> int:
 def _log_to_stderr(level: str) -> None:
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=level.upper(), stream=sys.stderr, format=form)
+    logging.getLogger("hpack").setLevel(logging.INFO)  # below that, it writes every header of every stream
 
 
 def _stop_signal() -> asyncio.Event:

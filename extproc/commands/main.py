@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from extproc.commands.flow import evaluate_predictor, explain, policies
-from extproc.commands.options import CONFIG, LOG_LEVEL, PEM
+from extproc.commands.options import CONFIG, LOG_LEVEL, PEM, TRANSPORT
+
+if TYPE_CHECKING:  # so that `sluice --help` need not load the gRPC library
+    from extproc.wire.server import TransportName
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,12 +45,14 @@ def main() -> None:
     "--concurrency", type=click.IntRange(1, 256), default=2, show_default=True, help="Envoy's worker threads."
 )
 @click.option("--envoy-log-level", default="warning", show_default=True, help="What Envoy logs to standard error.")
+@TRANSPORT
 def run(
     directory: Path,
     log_level: str,
     envoy: str | None,
     concurrency: int,
     envoy_log_level: str,
+    transport: TransportName,
 ) -> None:
     """Run Envoy and the filter together.
 
@@ -70,6 +75,7 @@ def run(
             envoy=envoy,
             concurrency=concurrency,
             envoy_log_level=envoy_log_level,
+            transport=transport,
         )
     )
 
@@ -84,7 +90,8 @@ def run(
     metavar="ADDRESS",
     help="HOST:PORT or unix:/PATH for Envoy's streams.",
 )
-def serve(directory: Path, log_level: str, listen: str) -> None:
+@TRANSPORT
+def serve(directory: Path, log_level: str, listen: str, transport: TransportName) -> None:
     """Run the filter alone.
 
     Serves envoy.service.ext_proc.v3.ExternalProcessor with the gRPC health service and reflection. On SIGTERM it
@@ -96,7 +103,7 @@ def serve(directory: Path, log_level: str, listen: str) -> None:
     """
     from extproc.commands.gateway import serve_filter
 
-    sys.exit(serve_filter(directory, os.environ, log_level=log_level, listen=listen))
+    sys.exit(serve_filter(directory, os.environ, log_level=log_level, listen=listen, transport=transport))
 
 
 @main.command()

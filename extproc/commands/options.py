@@ -25,3 +25,11 @@ LOG_LEVEL = click.option(
     show_default=True,
     help="What Sluice logs to standard error.",
 )
+TRANSPORT = click.option(
+    "--transport",
+    type=click.Choice(["http2", "grpcio"]),
+    default="http2",
+    show_default=True,
+    envvar="SLUICE_TRANSPORT",
+    help="What carries Envoy's streams: Sluice's own HTTP/2, or the gRPC library.",
+)

@@ -35,7 +35,7 @@ from extproc.telemetry import audit
 from extproc.telemetry.audit import AuditLog
 from extproc.telemetry.metrics import Metrics
 from extproc.wire.endpoints import EndpointDiscovery
-from extproc.wire.server import Server
+from extproc.wire.server import Server, TransportName
 from extproc.wire.service import Service
 
 log = logging.getLogger("sluice")
@@ -49,6 +49,7 @@ class AppOptions:
     environ: Mapping[str, str]
     listen: str
     """`HOST:PORT` or `unix:PATH` for Envoy's streams."""
+    transport: TransportName = "http2"
     proxy: EnvoyProxy | None = None
     """Envoy as a child of this process; None where Envoy runs on its own."""
 
@@ -86,7 +87,7 @@ class App:
         empty = build(Snapshot(), self._secrets, {})
         self._service = Service(empty, ledger.settle, estimator.expect, self._metrics, time.monotonic)
         self._inspection = Inspection(self._flow, lambda: self._service.live, estimator.expect)
-        self._server = Server(self._service, self._endpoints)
+        self._server = Server(self._service, self._endpoints, options.transport)
         self._admin = AdminServer(self._view(), gateway.admin.address, gateway.admin.port)
 
     async def start(self) -> None:
@@ -101,7 +102,8 @@ class App:
             await self._proxy.start(render(self._snapshot, options.listen))
         gc.freeze()  # what is alive at this point stays; no collection has to walk it again
         self._not_ready = ""
-        log.info("filter listens on %s, admin on http://%s:%d", options.listen, self._admin.address, self._admin.port)
+        admin = f"http://{self._admin.address}:{self._admin.port}"
+        log.info("filter listens on %s by %s, admin on %s", options.listen, options.transport, admin)
         if self._proxy is not None:
             listener = self._snapshot.gateway.spec.listener
             log.info("Envoy listens on http://%s:%d", listener.address, listener.port)

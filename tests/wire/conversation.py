@@ -30,7 +30,7 @@ from extproc.pool.waiting import QueueLimits, SaturationLimits
 from extproc.steps.live import Live
 from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
 from extproc.telemetry.metrics import Metrics
-from extproc.wire.server import Server
+from extproc.wire.server import Server, TransportName
 from extproc.wire.service import Service
 
 A, B, C = "10.0.0.1:8000", "10.0.0.2:8000", "10.0.0.3:8000"
@@ -136,8 +136,8 @@ class Channel:
 
 
 @asynccontextmanager
-async def serving(picker: Picker, directory: Path) -> AsyncIterator[Channel]:
-    server = Server(picker.service)
+async def serving(picker: Picker, directory: Path, transport: TransportName = "http2") -> AsyncIterator[Channel]:
+    server = Server(picker.service, transport=transport)
     address = f"unix:{directory / 'picker.sock'}"
     await server.start(address)
     try:

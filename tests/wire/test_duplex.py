@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from extproc.exchange.endings import Ending
 from extproc.pool.policy import PickRequest
 from extproc.pool.waiting import SaturationLimits
+from extproc.wire.server import TransportName
 from extproc.wire.session import Session
 from tests.wire.conversation import (
     CHAT,
@@ -42,15 +43,15 @@ from tests.wire.conversation import (
 
 
 @pytest.fixture
-async def channel(tmp_path: Path) -> AsyncIterator[Channel]:
-    async with serving(Picker(), tmp_path) as found:
+async def channel(tmp_path: Path, transport: TransportName) -> AsyncIterator[Channel]:
+    async with serving(Picker(), tmp_path, transport) as found:
         yield found
 
 
 @pytest.fixture
-async def busy(tmp_path: Path) -> AsyncIterator[Channel]:
+async def busy(tmp_path: Path, transport: TransportName) -> AsyncIterator[Channel]:
     """One endpoint that takes one request at a time, and room for one to wait."""
-    async with serving(Picker([A], saturation=SaturationLimits(in_flight=1)), tmp_path) as found:
+    async with serving(Picker([A], saturation=SaturationLimits(in_flight=1)), tmp_path, transport) as found:
         yield found
 
 

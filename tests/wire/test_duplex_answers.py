@@ -15,7 +15,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProces
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.exchange.endings import Ending
-from extproc.wire.server import Server
+from extproc.wire.server import Server, TransportName
 from tests.wire.conversation import (
     CHAT,
     DUPLEX,
@@ -41,8 +41,8 @@ from tests.wire.conversation import (
 
 
 @pytest.fixture
-async def channel(tmp_path: Path) -> AsyncIterator[Channel]:
-    async with serving(Picker(), tmp_path) as found:
+async def channel(tmp_path: Path, transport: TransportName) -> AsyncIterator[Channel]:
+    async with serving(Picker(), tmp_path, transport) as found:
         yield found
 
 
@@ -179,9 +179,9 @@ class TestOtherModes:
         assert await stream.end() == []
 
 
-async def test_a_picker_that_drains_is_alive_and_not_ready(tmp_path: Path) -> None:
+async def test_a_picker_that_drains_is_alive_and_not_ready(tmp_path: Path, transport: TransportName) -> None:
     picker = Picker()
-    server = Server(picker.service)
+    server = Server(picker.service, transport=transport)
     address = f"unix:{tmp_path / 'picker.sock'}"
     await server.start(address)
     async with grpc.aio.insecure_channel(address) as channel:

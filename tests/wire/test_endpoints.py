@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -13,7 +14,12 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2  # type: ignore[import-untyped]  # without types
 
+from extproc.steps.live import Live
+from extproc.steps.routes import RouteTable
+from extproc.telemetry.metrics import Metrics
 from extproc.wire.endpoints import EndpointDiscovery
+from extproc.wire.server import Server, TransportName
+from extproc.wire.service import Service
 
 
 class Site:
@@ -28,14 +34,14 @@ class Site:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[Site]:
+async def site(transport: TransportName) -> AsyncIterator[Site]:
     found = Site()
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((found.discovery.handler,))
-    found.port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    live = Live(RouteTable({}))
+    service = Service(live, lambda _record: None, lambda _model, _size: (0, 0), Metrics(), monotonic)
+    server = Server(service, found.discovery, transport)
+    found.port = await server.start("127.0.0.1:0")
     yield found
-    await server.stop(0)
+    await server.drain(0)
 
 
 class Envoy:

@@ -23,6 +23,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
 )
 from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProcessorStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
@@ -32,7 +33,7 @@ from extproc.pool.waiting import QueueLimits, SaturationLimits
 from extproc.steps.live import Live
 from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
 from extproc.telemetry.metrics import Metrics
-from extproc.wire.server import SERVICE, Server
+from extproc.wire.server import SERVICE, Server, TransportName
 from extproc.wire.service import Service
 
 CHAT = b'{"messages":[{"role":"user","content":"hi"}],"model":"theirs"}'
@@ -41,7 +42,7 @@ CHAT = b'{"messages":[{"role":"user","content":"hi"}],"model":"theirs"}'
 class Harness:
     """A running server, a client for it, and what was settled."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, transport: TransportName = "http2") -> None:
         self.records: list[ExchangeRecord] = []
         self.settled: asyncio.Queue[ExchangeRecord] = asyncio.Queue()
         self.metrics = Metrics()
@@ -49,7 +50,7 @@ class Harness:
         routes = HostRoutes("api", (RouteRule("r/0", (backend,)),), ("ours",))
         live = Live(RouteTable({"api": routes}))
         self.service = Service(live, self._settle, lambda _model, size: (size // 4, 0), self.metrics, lambda: 1.0)
-        self.server = Server(self.service)
+        self.server = Server(self.service, transport=transport)
         self.address = f"unix:{directory / 'filter.sock'}"
 
     def _settle(self, record: ExchangeRecord) -> None:
@@ -73,14 +74,14 @@ class Harness:
 
 
 @pytest.fixture
-async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
-    async with running(tmp_path) as found:
+async def harness(tmp_path: Path, transport: TransportName) -> AsyncIterator[Harness]:
+    async with running(tmp_path, transport) as found:
         yield found
 
 
 @asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[Harness]:
-    harness = Harness(directory)
+async def running(directory: Path, transport: TransportName = "http2") -> AsyncIterator[Harness]:
+    harness = Harness(directory, transport)
     await harness.server.start(harness.address)
     try:
         yield harness
@@ -217,16 +218,44 @@ async def test_trailers_end_an_answer(harness: Harness) -> None:
     assert harness.records[0].ending is Ending.COMPLETED
 
 
-async def test_health_follows_the_server(tmp_path: Path) -> None:
-    async with running(tmp_path) as harness, grpc.aio.insecure_channel(harness.address) as channel:
+async def test_health_follows_the_server(tmp_path: Path, transport: TransportName) -> None:
+    async with running(tmp_path, transport) as harness, grpc.aio.insecure_channel(harness.address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         for name in ("", SERVICE):
             reply = await check(health_pb2.HealthCheckRequest(service=name))
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_draining_lets_a_running_exchange_finish(tmp_path: Path) -> None:
-    async with running(tmp_path) as harness, grpc.aio.insecure_channel(harness.address) as channel:
+async def test_a_health_watch_is_told_of_the_drain_and_ends_with_the_server(
+    tmp_path: Path, transport: TransportName
+) -> None:
+    async with running(tmp_path, transport) as harness, grpc.aio.insecure_channel(harness.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(service="unknown"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        drain = asyncio.create_task(harness.server.drain(0.2))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError):
+            await watch.read()
+        await drain
+
+
+async def test_reflection_names_the_services(tmp_path: Path, transport: TransportName) -> None:
+    async with running(tmp_path, transport) as harness, grpc.aio.insecure_channel(harness.address) as channel:
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+        for _ in range(2):
+            await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            listed = (await call.read()).list_services_response.service
+            assert SERVICE in {service.name for service in listed}
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+
+
+async def test_draining_lets_a_running_exchange_finish(tmp_path: Path, transport: TransportName) -> None:
+    async with running(tmp_path, transport) as harness, grpc.aio.insecure_channel(harness.address) as channel:
         call = ExternalProcessorStub(channel).Process()
         await call.write(request_headers())
         await call.read()

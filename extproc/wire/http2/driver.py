@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Call], None]
 """Begins to serve a call, by `Call.serve` or `Call.run`."""
-Handlers = dict[str, Handler]
-"""By the path of the method, `/package.Service/Method`."""
+Find = Callable[[str], Handler | None]
+"""The handler of a method, by its path `/package.Service/Method`."""
 
 
 class Driver(asyncio.Protocol):
@@ -27,13 +27,13 @@ class Driver(asyncio.Protocol):
 
     def __init__(
         self,
-        handlers: Handlers,
+        find: Find,
         limits: Limits,
         clock: Callable[[], float],
         known: set[Driver],
         left: Callable[[], None],
     ) -> None:
-        self._handlers = handlers
+        self._find = find
         self._limits = limits
         self._clock = clock
         self._known = known
@@ -120,7 +120,7 @@ class Driver(asyncio.Protocol):
 
     def _open(self, event: Opened) -> None:
         call = event.stream.owner = Call(self._core, event.stream, event.path, self._flush_soon)
-        handler = self._handlers.get(event.path)
+        handler = self._find(event.path)
         if handler is None:
             call.end(UNIMPLEMENTED, f"there is no method {event.path}")
         else:

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from extproc.wire.http2.driver import Driver, Handlers
+from extproc.wire.http2.driver import Driver, Find
 from extproc.wire.http2.limits import Limits
 
 _TICK = 1.0
@@ -18,10 +18,10 @@ _BACKLOG = 1024
 
 
 class Server:
-    """Serves `handlers` on one address: `start`, then `shut`, then `stop`."""
+    """Serves the methods that `find` finds on one address: `start`, then `shut`, then `stop`."""
 
-    def __init__(self, handlers: Handlers, limits: Limits, clock: Callable[[], float]) -> None:
-        self._handlers = handlers
+    def __init__(self, find: Find, limits: Limits, clock: Callable[[], float]) -> None:
+        self._find = find
         self._limits = limits
         self._clock = clock
         self._drivers: set[Driver] = set()
@@ -80,7 +80,7 @@ class Server:
         return len(self._drivers)
 
     def _driver(self) -> Driver:
-        return Driver(self._handlers, self._limits, self._clock, self._drivers, self._left)
+        return Driver(self._find, self._limits, self._clock, self._drivers, self._left)
 
     def _left(self) -> None:
         if self._last_left is not None and not self._drivers:

@@ -15,7 +15,7 @@ import pytest
 
 from extproc.wire.http2 import frames
 from extproc.wire.http2.call import Call, StatusError
-from extproc.wire.http2.driver import Handlers
+from extproc.wire.http2.driver import Handler
 from extproc.wire.http2.frames import Kind
 from extproc.wire.http2.limits import Limits
 from extproc.wire.http2.server import Server
@@ -57,17 +57,17 @@ async def echo(call: Call) -> None:
 class Harness:
     """A server with both kinds of handlers, and what it noticed."""
 
-    def __init__(self, address: str, limits: Limits, more: Handlers) -> None:
+    def __init__(self, address: str, limits: Limits, more: dict[str, Handler]) -> None:
         self.address = address
         self.log: list[str] = []
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
-        handlers: Handlers = {
+        handlers: dict[str, Handler] = {
             "/test/Receiver": lambda call: call.serve(Echo(call, self.log)),
             "/test/Task": lambda call: call.run(echo(call)),
             "/test/Held": self.calls.put_nowait,
             **more,
         }
-        self.server = Server(handlers, limits, monotonic)
+        self.server = Server(handlers.get, limits, monotonic)
 
     def channel(self) -> Any:
         return grpc.aio.insecure_channel(self.address, options=ENDLESS)
@@ -286,7 +286,7 @@ async def test_stopping_waits_for_calls_and_no_longer_than_it_may(tmp_path: Path
 
 async def test_tcp_and_taken_addresses(tmp_path: Path) -> None:
     async with serving(tmp_path) as harness:
-        second = Server({}, Limits(), monotonic)
+        second = Server(lambda _: None, Limits(), monotonic)
         with pytest.raises(OSError, match="another process"):
             await second.start(harness.address)
         (tmp_path / "file").touch()
@@ -294,7 +294,7 @@ async def test_tcp_and_taken_addresses(tmp_path: Path) -> None:
             await second.start(f"unix:{tmp_path / 'file'}")
         with pytest.raises(OSError, match="neither"):
             await second.start("nowhere")
-        tcp = Server({"/test/Task": lambda call: call.run(echo(call))}, Limits(), monotonic)
+        tcp = Server({"/test/Task": lambda call: call.run(echo(call))}.get, Limits(), monotonic)
         port = await tcp.start("127.0.0.1:0")
         with pytest.raises(OSError, match="in use"):
             await second.start(f"127.0.0.1:{port}")
