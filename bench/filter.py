@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress = Console(stderr=True, highlight=False)
     try:
         require_wrk()
-        measured, ready = _run(progress, quick=options.quick)
+        measured, ready = _run(progress, options.load, quick=options.quick)
     except (LoadError, RuntimeError) as error:
         progress.print(str(error), markup=False)
         return 2
     except KeyboardInterrupt:
         return 130
     sections = [rows(found) for found in measured.values()]
-    found = bars(measured, ready)
+    found = [] if options.load else bars(measured, ready)
     if options.markdown is not None:
         options.markdown.write_text(markdown(sections, found), encoding="utf-8")
     console.print(machine())
@@ -58,16 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.filter", description="What the filter costs.")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes: does everything run?")
+    parser.add_argument("--load", action="append", metavar="NAME", help="only this load, without bars; may be repeated")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to a file, too")
     return parser.parse_args(arguments)
 
 
-def _run(progress: Console, *, quick: bool) -> tuple[dict[Load, Measured], float]:
+def _run(progress: Console, names: Sequence[str] | None, *, quick: bool) -> tuple[dict[Load, Measured], float]:
     measured: dict[Load, Measured] = {}
     with Bed() as bed:
         progress.print("Starting Envoy, the filters and the destination ...")
         bed.start(1 if quick else _STARTS)
-        for load in LOADS:
+        for load in (load for load in LOADS if not names or load.name in names):
             progress.print(f"{load.name}: {len(load.variants)} variants ...")
             measured[load] = measure(bed, _shortened(load) if quick else load)
         return measured, bed.ready_seconds

@@ -74,7 +74,8 @@ class Bed:
         sluice, last = self._sluice(self._stack, directory, address, sluice_admin)
         self.ready_seconds = statistics.median([*times, last])
         filters: dict[str, tuple[Child | None, str | None]] = {"sluice": (sluice, address), "none": (None, None)}
-        for kind in ("plain", "fast"):
+        filters["grpcio"] = self._on_grpcio(directory, sluice_admin)
+        for kind in ("plain", "own"):
             filters[kind] = self._empty(kind)
         rendered = self._render(directory, address, listener)
         for name in LANES:
@@ -115,10 +116,25 @@ class Bed:
         child = self._stack.enter_context(Child(command, self.place / "upstream.log"))
         child.await_ready(lambda: accepts(ports[-1]))
 
-    def _sluice(self, stack: ExitStack, directory: Path, address: str, admin: int) -> tuple[Child, float]:
-        command = [sys.executable, "-m", "extproc", "serve", "-c", str(directory), "--listen", address]
+    def _on_grpcio(self, directory: Path, admin: int) -> tuple[Child, str]:
+        """The same configuration and admin page elsewhere, so that it can run beside the other."""
+        place, (own_admin,) = self.place / "grpcio", free_ports(1)
+        shutil.copytree(directory, place)
+        for file in place.iterdir():
+            file.write_text(file.read_text().replace(str(admin), str(own_admin)))
+        address = f"unix:{self.place}/grpcio.sock"
+        return self._sluice(self._stack, place, address, own_admin, "--transport", "grpcio")[0], address
+
+    def _sluice(
+        self, stack: ExitStack, directory: Path, address: str, admin: int, *options: str
+    ) -> tuple[Child, float]:
+        command = [sys.executable, "-m", "extproc", "serve", "-c", str(directory), "--listen", address, *options]
         began = time.perf_counter()
-        child = Child([*command, "--log-level", "warning"], self.place / "sluice.log", {"BENCH_KEY": manifests.KEY})
+        child = Child(
+            [*command, "--log-level", "warning"],
+            self.place / f"sluice-{directory.name}.log",
+            {"BENCH_KEY": manifests.KEY},
+        )
         stack.enter_context(child)
         child.await_ready(lambda: _answers(f"http://127.0.0.1:{admin}/readyz"))
         return child, time.perf_counter() - began
@@ -147,8 +163,8 @@ class Bed:
 
     def _lane(self, name: str, rendered: dict[str, Any], filter_: Child | None, address: str | None) -> Lane:
         port, admin = free_ports(2)
-        if name == "sluice":
-            config = manifests.on_ports(rendered, listener=port, admin=admin)
+        if name in ("sluice", "grpcio"):
+            config = manifests.on_ports(rendered, listener=port, admin=admin, filter_address=address)
         else:
             config = manifests.without_sluice(rendered, listener=port, admin=admin, filter_address=address)
         file = self.place / f"envoy-{name}.json"

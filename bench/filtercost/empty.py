@@ -1,8 +1,8 @@
-"""Filters that do nothing: what gRPC alone costs, which Sluice is compared with.
+"""Filters that do nothing: what carrying the messages alone costs, which Sluice is compared with.
 
-`plain` is the server that the stubs lead to: generated servicer, asyncio's own loop, TCP. `fast` uses what Sluice uses:
-uvloop, a Unix socket, messages that stay bytes, return after the last one. Both ask for the phases that Sluice asks for
-and answer every message with an empty reply. Run as `python -m bench.filtercost.empty plain|fast ADDRESS`.
+`plain` is the server that the stubs lead to: generated servicer, asyncio's own loop, TCP. `own` uses what Sluice uses:
+its HTTP/2 transport on uvloop, a Unix socket, return after the last message. Both ask for the phases that Sluice asks
+for and answer every message with an empty reply. Run as `python -m bench.filtercost.empty plain|own ADDRESS`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -26,7 +27,10 @@ from envoy.service.ext_proc.v3.external_processor_pb2_grpc import (
     add_ExternalProcessorServicer_to_server,
 )
 
-_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+from extproc.wire.http2.call import Call
+from extproc.wire.http2.limits import Limits
+from extproc.wire.http2.server import Server
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -93,30 +97,40 @@ _RESPONSE_HEADERS_TAG, _RESPONSE_BODY_TAG = 0x1A, 0x2A
 _BUFFER, _STREAM = _BUFFER_RESPONSE.SerializeToString(), _STREAM_RESPONSE.SerializeToString()
 
 
-async def _process(_messages: object, context: Any) -> None:
-    streamed = False
-    while (data := await context.read()) is not grpc.aio.EOF:
+class _Replies:
+    """One call."""
+
+    __slots__ = ("_call", "_streamed")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._streamed = False
+
+    def message(self, data: bytes) -> None:
         if data[0] == _RESPONSE_HEADERS_TAG:
-            streamed = _EVENT_STREAM in data
-            await context.write(_STREAM if streamed else _BUFFER)
-            continue
-        await context.write(_REPLIES[data[0]])
-        if data[0] == _RESPONSE_BODY_TAG and not streamed:
+            self._streamed = _EVENT_STREAM in data
+            self._call.send(_STREAM if self._streamed else _BUFFER)
             return
+        self._call.send(_REPLIES[data[0]])
+        if data[0] == _RESPONSE_BODY_TAG and not self._streamed:
+            self._call.end()
+
+    def ended(self) -> None:
+        self._call.end()
+
+    def closed(self) -> None:
+        """Nothing was taken."""
 
 
-async def fast(address: str) -> None:
+async def own(address: str) -> None:
     """Serves until the process is ended."""
-    server = grpc.aio.server(options=_OPTIONS)
-    handlers = {"Process": grpc.stream_stream_rpc_method_handler(_process)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
-    server.add_insecure_port(address)
-    await server.start()
-    await server.wait_for_termination()
+    server = Server(lambda _path: lambda call: call.serve(_Replies(call)), Limits(), monotonic)
+    await server.start(address)
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "fast":
-        uvloop.run(fast(sys.argv[2]))
+    if sys.argv[1] == "own":
+        uvloop.run(own(sys.argv[2]))
     else:
         asyncio.run(plain(sys.argv[2]))

@@ -71,11 +71,16 @@ def write_manifests(directory: Path, *, listener: int, admin: int, provider: int
     (directory / "bench.yaml").write_text(text, encoding="utf-8")
 
 
-def on_ports(config: dict[str, Any], *, listener: int, admin: int) -> dict[str, Any]:
-    """The same Envoy configuration on other ports."""
+def on_ports(config: dict[str, Any], *, listener: int, admin: int, filter_address: str | None = None) -> dict[str, Any]:
+    """The same Envoy configuration on other ports, and with a filter elsewhere if one is given."""
     config = copy.deepcopy(config)
     config["admin"]["address"]["socket_address"]["port_value"] = admin
-    config["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"] = listener
+    resources = config["static_resources"]
+    resources["listeners"][0]["address"]["socket_address"]["port_value"] = listener
+    if filter_address is not None:
+        cluster = next(each for each in resources["clusters"] if each["name"] == _filter_cluster(_manager(resources)))
+        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        endpoint["address"] = _address(filter_address)
     return config
 
 
@@ -84,18 +89,18 @@ def without_sluice(config: dict[str, Any], *, listener: int, admin: int, filter_
 
     Routes no longer wait for the metadata that only Sluice writes; all else stays as it is.
     """
-    config = on_ports(config, listener=listener, admin=admin)
-    resources = config["static_resources"]
-    manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    config = on_ports(config, listener=listener, admin=admin, filter_address=filter_address)
+    manager = _manager(config["static_resources"])
     for host in manager["route_config"]["virtual_hosts"]:
         host["routes"] = _open_routes(host["routes"])
     if filter_address is None:
         manager["http_filters"] = [each for each in manager["http_filters"] if each["name"] != _EXT_PROC]
-    else:
-        cluster = next(each for each in resources["clusters"] if each["name"] == _filter_cluster(manager))
-        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-        endpoint["address"] = _address(filter_address)
     return config
+
+
+def _manager(resources: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    return found
 
 
 def _open_routes(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:

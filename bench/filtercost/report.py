@@ -13,7 +13,7 @@ import msgspec
 from rich.table import Table
 
 from bench.filtercost.measure import Measured, Sample
-from bench.filtercost.variants import ALONE, COUNT, EMPTY, LARGE, NONE, SMALL, STEER, STREAM, Load, Variant
+from bench.filtercost.variants import ALONE, COUNT, EMPTY, LARGE, MEDIUM, NONE, SMALL, STEER, STREAM, Load, Variant
 
 COLUMNS = (
     "load",
@@ -55,14 +55,17 @@ class Bar(msgspec.Struct, frozen=True):
 
 def bars(measured: Mapping[Load, Measured], ready_seconds: float) -> list[Bar]:
     """What is demanded of Sluice, from the loads that decide it."""
-    alone = measured[ALONE]
+    alone, small = measured[ALONE], measured[SMALL]
     base = alone.added(EMPTY, NONE, _p50)
     return [
-        Bar("steer-1kb-cpu-ratio", measured[SMALL].ratio(STEER, EMPTY), 1.4),
-        Bar("sse-event-cpu-ratio", measured[STREAM].ratio(COUNT, EMPTY), 1.3),
-        Bar("body-1mb-cpu-ratio", measured[LARGE].ratio(STEER, EMPTY), 1.4),
-        Bar("added-p50-ratio", alone.added(STEER, NONE, _p50) / base if base > 0 else math.inf, 1.25),
-        Bar("rss-mb", measured[SMALL].resident[STEER], 100),
+        Bar("json-1kb-cpu-ratio", small.ratio(STEER, EMPTY), 0.12),
+        Bar("json-1kb-envoy-cpu-ratio", small.median(STEER, _envoy) / small.median(EMPTY, _envoy), 0.6),
+        Bar("json-one-connection-cpu-ratio", alone.ratio(STEER, EMPTY), 0.4),
+        Bar("added-p50-ratio", alone.added(STEER, NONE, _p50) / base if base > 0 else math.inf, 0.5),
+        Bar("sse-event-filter-cpu-ratio", measured[STREAM].ratio(COUNT, EMPTY), 0.3),
+        Bar("body-100kb-cpu-ratio", measured[MEDIUM].ratio(STEER, EMPTY), 0.35),
+        Bar("body-1mb-cpu-ratio", measured[LARGE].ratio(STEER, EMPTY), 0.6),
+        Bar("rss-after-1mb-mb", measured[LARGE].resident[STEER], 150),
         Bar("ready-seconds", ready_seconds, 1),
     ]
 
@@ -125,6 +128,10 @@ def _p50(sample: Sample) -> float:
 
 def _p99(sample: Sample) -> float:
     return sample.p99
+
+
+def _envoy(sample: Sample) -> float:
+    return sample.envoy_cpu
 
 
 def _row(name: str, measured: Measured, variant: Variant) -> Row:

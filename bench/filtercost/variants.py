@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from bench.filtercost.manifests import REWRITE_HOST, STEER_HOST
 
-LANES = ("none", "plain", "fast", "sluice")
-"""One Envoy each: without filter, with the two empty filters, with Sluice."""
+LANES = ("none", "plain", "own", "grpcio", "sluice")
+"""One Envoy each: without filter, with the two empty filters, with Sluice on the gRPC library, with Sluice as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,15 @@ class Load:
 
 NONE = Variant("no filter", "none")
 EMPTY = Variant("empty filter", "plain")
-FAST = Variant("empty filter, Sluice's transport", "fast")
+OWN = Variant("empty filter, Sluice's transport", "own")
 REWRITE = Variant("Sluice: route + rewrite", "sluice", REWRITE_HOST, edits=True)
 STEER = Variant("Sluice: + least-loaded", "sluice", edits=True, steers=True)
 COUNT = Variant("Sluice: + SSE accounting", "sluice", edits=True, steers=True)
+STEER_GRPCIO = Variant("the same on the gRPC library", "grpcio", edits=True, steers=True)
 
-_ALL = (NONE, EMPTY, FAST, REWRITE, STEER)
-_SIZES = (NONE, EMPTY, FAST, STEER)
-_STREAMS = (NONE, EMPTY, FAST, COUNT)
+_ALL = (NONE, EMPTY, OWN, REWRITE, STEER, STEER_GRPCIO)
+_SIZES = (NONE, EMPTY, OWN, STEER)
+_STREAMS = (NONE, EMPTY, OWN, COUNT, STEER_GRPCIO)
 
 ALONE = Load("1 KB, one connection", 1000, _ALL, rounds=7, seconds=1.0)
 SMALL = Load("1 KB", 1000, _ALL, connections=16, rounds=7, seconds=1.5)

@@ -19,7 +19,20 @@ from bench.filtercost.measure import Measured, Reading, Sample, sample
 from bench.filtercost.processes import on_cpu, resident
 from bench.filtercost.report import COLUMNS, Bar, bars, cpu_model, markdown, rows
 from bench.filtercost.upstream import content_length
-from bench.filtercost.variants import ALONE, COUNT, EMPTY, LARGE, LOADS, NONE, SMALL, STEER, STREAM, Load, Variant
+from bench.filtercost.variants import (
+    ALONE,
+    COUNT,
+    EMPTY,
+    LARGE,
+    LOADS,
+    MEDIUM,
+    NONE,
+    SMALL,
+    STEER,
+    STREAM,
+    Load,
+    Variant,
+)
 from bench.filtercost.wrk import LoadError, LoadResult, parse
 from extproc.render import render, static_bootstrap
 from extproc.resources.load import load
@@ -108,20 +121,24 @@ def test_ratios_are_taken_within_a_round_so_that_a_noisy_one_does_not_decide() -
 
 
 def test_bars_come_from_the_loads_that_they_name() -> None:
-    latency = {NONE: 0.0002, EMPTY: 0.0010, STEER: 0.0011}
+    latency = {NONE: 0.0002, EMPTY: 0.0010, STEER: 0.0005}
     loads = {
-        ALONE: measured(ALONE, {NONE: [0], EMPTY: [600], STEER: [700]}, latency),
-        SMALL: measured(SMALL, {NONE: [0], EMPTY: [100], STEER: [139]}),
-        STREAM: measured(STREAM, {NONE: [0], EMPTY: [60], COUNT: [81]}),
-        LARGE: measured(LARGE, {NONE: [0], EMPTY: [1000], STEER: [1400]}),
+        ALONE: measured(ALONE, {NONE: [0], EMPTY: [600], STEER: [240]}, latency),
+        SMALL: measured(SMALL, {NONE: [0], EMPTY: [100], STEER: [13]}),
+        STREAM: measured(STREAM, {NONE: [0], EMPTY: [60], COUNT: [15]}),
+        MEDIUM: measured(MEDIUM, {NONE: [0], EMPTY: [100], STEER: [34]}),
+        LARGE: measured(LARGE, {NONE: [0], EMPTY: [1000], STEER: [610]}),
     }
     found = {bar.name: bar for bar in bars(loads, 0.4)}
     assert {name: (round(bar.value, 3), bar.met) for name, bar in found.items()} == {
-        "steer-1kb-cpu-ratio": (1.39, True),
-        "sse-event-cpu-ratio": (1.35, False),
-        "body-1mb-cpu-ratio": (1.4, True),
-        "added-p50-ratio": (1.125, True),
-        "rss-mb": (70.0, True),
+        "json-1kb-cpu-ratio": (0.13, False),
+        "json-1kb-envoy-cpu-ratio": (1.0, False),
+        "json-one-connection-cpu-ratio": (0.4, True),
+        "added-p50-ratio": (0.375, True),
+        "sse-event-filter-cpu-ratio": (0.25, True),
+        "body-100kb-cpu-ratio": (0.34, True),
+        "body-1mb-cpu-ratio": (0.61, False),
+        "rss-after-1mb-mb": (70.0, True),
         "ready-seconds": (0.4, True),
     }
 
@@ -199,5 +216,5 @@ def test_a_quick_run_measures_everything(tmp_path: Path) -> None:
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("bar ")]
     assert [line[1] for line in lines] == [line[1] for line in lines if line[4] in ("ok", "short")]
     assert done.stdout.splitlines()[-len(lines) :] == [" ".join(line) for line in lines]
-    assert len(lines) == 6
+    assert len(lines) == 9
     assert all(load_.name in page.read_text() for load_ in LOADS)
