@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from detectors.findings import Detector, Finding, without_overlap
+from detectors.findings import Detector, Finding, Room, without_overlap
 from detectors.policy import NEVER_MASKED, SEVERITY, STATEMENTS, FailureMode, Policy
 from detectors.reasons import explain, is_chinese
 from detectors.text import Text
@@ -151,13 +151,10 @@ class Guard:
         statements = [each for each in findings if each.category in NEVER_MASKED]
         values = [each for each in findings if each.category not in NEVER_MASKED]
         chosen: list[Finding] = []
+        room = Room()
         for action in ("deny", "mask", "report"):
             of_action = without_overlap(each for each in values if self.policy.action(each.category) == action)
-            chosen += [
-                each
-                for each in of_action
-                if all(each.end <= other.start or other.end <= each.start for other in chosen)
-            ]
+            chosen += [each for each in of_action if room.take(each)]
         return sorted(statements + chosen)
 
     def judge(self, checks: Sequence[tuple[str, Check]], past: Sequence[tuple[str, Check]] = ()) -> Verdict:

@@ -10,6 +10,7 @@ from extproc.payload.errors import PayloadError
 from extproc.payload.guard.answer import DIALECTS, guard_answer
 from extproc.payload.guard.fields import Dialect
 from extproc.payload.guard.stream import GuardedStream
+from extproc.payload.replay import StreamJoiner
 from extproc.payload.stream_edit import StreamEditor, edit_json_answer
 from extproc.payload.stream_usage import StreamUsage
 from extproc.payload.usage import Usage, usage_from_json
@@ -42,31 +43,6 @@ class Emptied(Withheld):
         return _EMPTY
 
 
-class Copy:
-    """What has come of an answer, up to a limit; beyond it nothing."""
-
-    __slots__ = ("_left", "_pieces")
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._pieces: list[bytes] = []
-
-    def add(self, piece: bytes) -> None:
-        self._left -= len(piece)
-        if self._left >= 0:
-            self._pieces.append(piece)
-        else:
-            self._pieces.clear()
-
-    def spoil(self) -> None:
-        """A piece is missing."""
-        self._left = -1
-        self._pieces.clear()
-
-    def whole(self) -> bytes | None:
-        return b"".join(self._pieces) if self._left >= 0 else None
-
-
 class CountedStream:
     """An event stream that passes unchanged while its usage is read."""
 
@@ -74,7 +50,7 @@ class CountedStream:
     denied = False
     __slots__ = ("_copy", "_decoder", "_usage")
 
-    def __init__(self, decoder: StreamDecoder | None, copy: Copy | None) -> None:
+    def __init__(self, decoder: StreamDecoder | None, copy: StreamJoiner | None) -> None:
         self._usage = StreamUsage()
         self._decoder = decoder
         self._copy = copy
@@ -89,13 +65,13 @@ class CountedStream:
 
     @property
     def kept(self) -> bytes | None:
-        return None if self._copy is None else self._copy.whole()
+        return None if self._copy is None else self._copy.finish()
 
     def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
         if self._decoder is None:
             self._usage.feed(chunk)
             if self._copy is not None:
-                self._copy.add(chunk)
+                self._copy.feed(chunk)
         else:
             self._feed_decoded(chunk, self._decoder)
         if end:
@@ -115,7 +91,7 @@ class CountedStream:
             return
         self._usage.feed(plain)
         if self._copy is not None:
-            self._copy.add(plain)
+            self._copy.feed(plain)
 
 
 class EditedStream:
@@ -124,7 +100,7 @@ class EditedStream:
     events: ClassVar[bool] = True
     __slots__ = ("_copy", "_decoder", "_editor", "_guarded", "_watch_only")
 
-    def __init__(self, plan: ResponsePlan, decoder: StreamDecoder | None, copy: Copy | None) -> None:
+    def __init__(self, plan: ResponsePlan, decoder: StreamDecoder | None, copy: StreamJoiner | None) -> None:
         self._copy = copy
         self._editor = StreamEditor(plan.model, plan.strip_usage)
         self._decoder = decoder
@@ -147,7 +123,7 @@ class EditedStream:
 
     @property
     def kept(self) -> bytes | None:
-        return None if self._copy is None else self._copy.whole()
+        return None if self._copy is None else self._copy.finish()
 
     def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
         if self._decoder is not None:
@@ -156,7 +132,7 @@ class EditedStream:
             except PayloadError:
                 return _BROKEN
         if self._copy is not None:
-            self._copy.add(chunk)
+            self._copy.feed(chunk)
         edited = self._editor.feed(chunk)
         if self._guarded is not None:
             passing = chunk if edited is None else edited

@@ -12,7 +12,6 @@ from enum import Enum, auto
 from extproc.exchange.endings import Ending
 from extproc.exchange.response import ResponseBody, open_response
 from extproc.exchange.values import UNCHANGED, BodyMode, BodyReply, Decision, Headers, HeadersReply, LocalReply
-from extproc.payload.replay import to_json
 from extproc.payload.usage import Usage
 
 REASON_HEADER = "x-sluice-reason"
@@ -145,13 +144,12 @@ class Exchange:
 
     @property
     def kept(self) -> bytes | None:
-        """The answer as unstreamed JSON, as the destination sent it, if it was wanted, came whole and was let through.
-        Takes time where it was streamed."""
+        """The answer as unstreamed JSON, as the destination sent it, if it was wanted, came whole and was let
+        through."""
         body = self._body
         if body is None or self._decision is None or self.ending is not Ending.COMPLETED:
             return None
-        raw = body.kept
-        answer = to_json(raw) if raw is not None and body.events else raw
+        answer = body.kept
         return answer if answer is not None and len(answer) <= self._decision.plan.keep else None
 
     @property
@@ -223,10 +221,12 @@ class Exchange:
         return reply
 
     @property
-    def guarded(self) -> bool:
-        """Whether the answer passes through filters, which may take their time."""
-        decision = self._decision
-        return self._body is not None and decision is not None and decision.plan.open_filter is not None
+    def costly(self) -> bool:
+        """Whether a long piece of the answer takes time: it passes through filters, or is kept for others."""
+        if self._body is None or self._decision is None:
+            return False
+        plan = self._decision.plan
+        return plan.open_filter is not None or plan.keep > 0
 
     def _completed(self) -> Ending:
         return Ending.ANSWER_DENIED if self._body is not None and self._body.denied else Ending.COMPLETED

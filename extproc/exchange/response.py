@@ -6,11 +6,12 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from extproc.exchange.bodies import Copy, CountedStream, EditedStream, Emptied, WholeAnswer, Withheld
+from extproc.exchange.bodies import CountedStream, EditedStream, Emptied, WholeAnswer, Withheld
 from extproc.exchange.values import BodyMode, BodyReply, Headers, HeadersReply, ResponsePlan, names_in
 from extproc.payload.chat import Operation
 from extproc.payload.encodings import StreamDecoder
 from extproc.payload.errors import PayloadError
+from extproc.payload.replay import StreamJoiner
 from extproc.payload.usage import Usage
 
 BUFFERED_LIMIT = 512 * 1024
@@ -43,8 +44,8 @@ class ResponseBody(Protocol):
 
     @property
     def kept(self) -> bytes | None:
-        """The whole answer as the destination sent it, decoded, once it has ended; None where the plan wants no copy,
-        or it is too large for one."""
+        """The whole answer as unstreamed JSON, decoded, once it has ended; None where the plan wants no copy, or it is
+        too large for one."""
         ...
 
     def abandon(self) -> None:
@@ -79,7 +80,7 @@ def open_response(
         if content_type.startswith(b"text/event-stream"):
             mode = BodyMode.STREAMED
             decoder = StreamDecoder(encoding, response_limit) if encoding else None
-            copy = Copy(min(response_limit, plan.keep * _EVENTS_PER_TEXT)) if plan.keep else None
+            copy = StreamJoiner(min(response_limit, plan.keep * _EVENTS_PER_TEXT)) if plan.keep else None
             body = EditedStream(plan, decoder, copy) if plan.edits_body else CountedStream(decoder, copy)
         elif b"json" in content_type:
             length = headers.get("content-length", b"")

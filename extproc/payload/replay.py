@@ -34,11 +34,9 @@ def to_events(answer: bytes, *, include_usage: bool) -> bytes | None:
         whole = _decode(answer)
     except _REFUSED:
         return None
-    if not isinstance(whole, dict) or not isinstance(choices := whole.get("choices"), list):
+    if not _is_completion(whole):
         return None
-    kind = whole.get("object", "chat.completion")
-    if kind not in _STREAMED or not all(isinstance(choice, dict) for choice in choices):
-        return None
+    kind, choices = whole.get("object", "chat.completion"), whole["choices"]
     shared = {name: value for name, value in whole.items() if name not in ("choices", "usage")}
     shared["object"] = _STREAMED[kind]
     unset = {"usage": None} if include_usage else {}
@@ -53,27 +51,83 @@ def to_events(answer: bytes, *, include_usage: bool) -> bytes | None:
 
 
 def to_json(stream: bytes) -> bytes | None:
-    """A whole event stream as the JSON answer that would have brought the same.
+    """What `StreamJoiner` makes of a whole event stream."""
+    joiner = StreamJoiner(len(stream))
+    joiner.feed(stream)
+    return joiner.finish()
 
-    None where it is none, where it is not whole (no `[DONE]`, a choice without finish reason), where it holds an error,
-    or something whose place in a JSON answer is not known: what is not understood is not to be given to another.
-    """
-    splitter = SSESplitter()
-    frames = splitter.feed(stream)
-    if rest := splitter.flush():
-        frames.append(rest)
-    joined = _Joined()
-    for frame in frames:
-        if type(frame) is Fragment:
-            return None
+
+def can_stream(answer: bytes) -> bool:
+    """Whether `to_events` takes a JSON answer."""
+    try:
+        return _is_completion(_decode(answer))
+    except _REFUSED:
+        return False
+
+
+def _is_completion(whole: Any) -> bool:
+    if not isinstance(whole, dict) or not isinstance(choices := whole.get("choices"), list):
+        return False
+    kind = whole.get("object", "chat.completion")
+    return kind in _STREAMED and all(isinstance(choice, dict) for choice in choices)
+
+
+class StreamJoiner:
+    """An event stream, cut anywhere, as the JSON answer that would have brought the same. Linear in the bytes fed."""
+
+    __slots__ = ("_answer", "_joined", "_left", "_splitter")
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: bytes of the stream beyond which nothing is kept of it."""
+        self._left = limit
+        self._splitter = SSESplitter()
+        self._joined: _Joined | None = _Joined()
+        self._answer: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<StreamJoiner {'given up' if self._joined is None else 'open'}>"
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next chunk."""
+        self._left -= len(chunk)
+        if self._left < 0:
+            self.spoil()
+        if self._joined is not None:
+            for frame in self._splitter.feed(chunk):
+                self._add(frame)
+
+    def spoil(self) -> None:
+        """A piece is missing: there is no whole answer."""
+        self._joined = None
+        self._splitter.flush()
+
+    def finish(self) -> bytes | None:
+        """The answer once the stream has ended.
+
+        None where it is none, where it is not whole (no `[DONE]`, a choice without finish reason), where it holds an
+        error, or something whose place in a JSON answer is not known: what is not understood is not to be given to
+        another.
+        """
+        rest = self._splitter.flush()
+        if rest and self._joined is not None:
+            self._add(rest)
+        self._joined = None
+        return self._answer
+
+    def _add(self, frame: bytes) -> None:
+        joined = self._joined
+        if joined is None:
+            return
         data = event_data(frame)
-        if data is None or not data.strip():
-            continue
-        if data.strip() == b"[DONE]":
-            return joined.answer()
-        if not joined.add(data):
-            return None
-    return None
+        if type(frame) is Fragment:
+            self._joined = None
+        elif data is None or not data.strip():
+            return
+        elif data.strip() == b"[DONE]":
+            self._answer = joined.answer()
+            self._joined = None
+        elif not joined.add(data):
+            self._joined = None
 
 
 def _event(chunk: dict[str, Any]) -> bytes:
@@ -106,6 +160,31 @@ def _deltas(choice: dict[str, Any], *, chat: bool) -> list[dict[str, Any]]:
 
 def _pieces(text: str) -> list[str]:
     return [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+
+
+class _Text(list[str]):
+    """A text in pieces, joined once at the end: adding to a string copies it every time."""
+
+
+def _add_text(into: dict[str, Any], name: str, piece: str) -> bool:
+    """False where something else than text is there."""
+    text = into.get(name)
+    if text is None or text == "":
+        into[name] = _Text([piece])
+    elif isinstance(text, _Text):
+        text.append(piece)
+    else:
+        return False
+    return True
+
+
+def _whole(value: Any) -> Any:
+    """The value with its texts joined."""
+    if isinstance(value, _Text):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    return value
 
 
 class _Joined:
@@ -142,8 +221,8 @@ class _Joined:
             choice = self._choices[index]
             message = choice.get("message")
             if message is not None and isinstance(calls := message.get("tool_calls"), dict):
-                message["tool_calls"] = [calls[number] for number in sorted(calls)]
-            choices.append(choice)
+                message["tool_calls"] = [_whole(calls[number]) for number in sorted(calls)]
+            choices.append(_whole(choice))
         kind = _WHOLE[self._shared.get("object", "chat.completion.chunk")]
         whole = {**self._shared, "object": kind, "choices": choices}
         if self._usage is not None:
@@ -159,7 +238,8 @@ class _Joined:
                 if not isinstance(value, dict) or not self._add_delta(choice, value):
                     return False
             elif name == "text":
-                choice["text"] = choice.get("text", "") + (value if isinstance(value, str) else "")
+                if not _add_text(choice, "text", value if isinstance(value, str) else ""):
+                    return False
             elif name == "logprobs" and isinstance(value, dict):
                 choice["logprobs"] = joined = choice.get("logprobs") or {}
                 if not isinstance(joined, dict) or not _join_lists(joined, value):
@@ -181,10 +261,8 @@ class _Joined:
                 if not isinstance(value, list) or not all(_add_call(message, call) for call in value):
                     return False
             elif isinstance(value, str):
-                before = message.get(name) or ""
-                if not isinstance(before, str):
+                if not _add_text(message, name, value):
                     return False
-                message[name] = before + value
             elif isinstance(value, dict | list) and message.get(name) is None:
                 message[name] = value  # such as annotations, which come once
             else:
@@ -215,9 +293,8 @@ def _add_call(message: dict[str, Any], part: Any) -> bool:
 def _join_function(into: dict[str, Any], part: dict[str, Any]) -> bool:
     for key, value in part.items():
         if key in ("arguments", "input"):
-            if not isinstance(value, str):
+            if not isinstance(value, str) or not _add_text(into, key, value):
                 return False
-            into[key] = into.get(key, "") + value
         elif value is not None:
             into[key] = value
     return True
@@ -227,8 +304,10 @@ def _join_lists(into: dict[str, Any], part: dict[str, Any]) -> bool:
     for name, value in part.items():
         if value is None:
             into.setdefault(name, None)
-        elif isinstance(value, list) and isinstance(into.get(name) or [], list):
-            into[name] = (into.get(name) or []) + value
+        elif isinstance(value, list) and into.get(name) is None:
+            into[name] = value
+        elif isinstance(value, list) and isinstance(into[name], list):
+            into[name] += value
         else:
             return False
     return True

@@ -31,7 +31,7 @@ from extproc.steps.wait import Waiting, beside
 EVENTS_TYPE = ("content-type", b"text/event-stream; charset=utf-8")
 _CACHEABLE = frozenset((Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS, Operation.EMBEDDINGS))
 _INLINE = 4096
-"""Bytes of a kept answer that filters look at at once; more are in a thread."""
+"""Bytes of a kept answer that is filtered or streamed at once; more are in a thread."""
 _ENDINGS: Mapping[Reason, Ending] = {
     "ramped_out": Ending.RAMPED_OUT,
     "rate_limited": Ending.RATE_LIMITED,
@@ -150,7 +150,7 @@ def _answer(request: Request, flow: RequestFlow, hit: Hit) -> Waiting[LocalReply
     def work() -> LocalReply:
         return replay(hit.entry, plan, stream=stream, usage=usage)
 
-    if plan.open_filter is None or len(hit.entry.body) <= _INLINE:
+    if len(hit.entry.body) <= _INLINE or not (plan.open_filter is not None or stream):
         return work()
     return (yield from beside(lambda: flow.beside(work)))
 

@@ -44,6 +44,7 @@ _SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 _SUBSET = "x-gateway-destination-endpoint-subset"
 _PIECE = 60_000
 """Bytes of a body in one message of full duplex. Some data planes take no more than 64 KiB in one."""
+_OF_BODIES = frozenset(("content-length", "content-encoding"))
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _MODES = {
     # Envoy closes the stream once nothing is left to be sent on it. Asking for trailers, which hardly ever come, keeps
@@ -223,13 +224,19 @@ def encode_answer(answer: LocalReply, metadata: Metadata) -> bytes:
     )
 
 
-@lru_cache(maxsize=1024)
 def encode_headers_reply(reply: HeadersReply, endpoint: str = "", *, override: bool = True) -> bytes:
-    """Reply to the response's headers. There are few different ones, so they are kept.
+    """Reply to the response's headers. There are few different ones, so they are kept, but for those that name a header
+    of a destination's own: it could send another one every time.
 
     `endpoint` tells the access log which endpoint served the request, where it is not the one first chosen.
     `override`: whether Envoy is asked for the body as the exchange wants it.
     """
+    if _OF_BODIES.issuperset(reply.remove_headers):
+        return _kept_headers_reply(reply, endpoint, override)
+    return _headers_reply(reply, endpoint, override)
+
+
+def _headers_reply(reply: HeadersReply, endpoint: str, override: bool) -> bytes:
     common = CommonResponse(header_mutation=_mutation(reply.set_headers, reply.remove_headers))
     return _bytes(
         ProcessingResponse(
@@ -238,6 +245,9 @@ def encode_headers_reply(reply: HeadersReply, endpoint: str = "", *, override: b
             dynamic_metadata=parts.struct({"sluice": {"endpoint": endpoint}}) if endpoint else None,
         )
     )
+
+
+_kept_headers_reply = lru_cache(maxsize=1024)(_headers_reply)
 
 
 def encode_body_reply(reply: BodyReply, facts: Facts | None = None) -> bytes:

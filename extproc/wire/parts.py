@@ -49,9 +49,22 @@ _BODY_PATH = (
 )
 """Fields around a request's new body, the innermost first."""
 
+_AROUND: dict[Phase, tuple[int, ...]] = {
+    "request_headers": (_number(HeadersResponse, "response"), _number(ProcessingResponse, "request_headers")),
+    "request_body": (_number(BodyResponse, "response"), _number(ProcessingResponse, "request_body")),
+}
+_MUTATION = _number(CommonResponse, "header_mutation")
+_SET_PATHS = {phase: (_number(HeaderMutation, "set_headers"), _MUTATION, *path) for phase, path in _AROUND.items()}
+_REMOVE_PATHS = {
+    phase: (_number(HeaderMutation, "remove_headers"), _MUTATION, *path) for phase, path in _AROUND.items()
+}
+_OPTION_HEADER = _number(HeaderValueOption, "header")
+_HEADER_KEY, _HEADER_VALUE = _number(HeaderValue, "key"), _number(HeaderValue, "raw_value")
+_OVERWRITE: bytes = HeaderValueOption(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD).SerializeToString()
+
 _DYNAMIC_METADATA = _number(ProcessingResponse, "dynamic_metadata")
 _FIELDS = _number(Struct, "fields")
-_STRUCT_VALUE = _number(Value, "struct_value")
+_STRUCT_VALUE, _STRING_VALUE = _number(Value, "struct_value"), _number(Value, "string_value")
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 """Fields of a map's entries, as the encoding defines them."""
 _DOUBLE = Packer("<d")
@@ -61,17 +74,22 @@ CLEAR_ROUTE_CACHE: dict[Phase, bytes] = {
 }
 
 
-@lru_cache(maxsize=_KEPT)
 def set_header(phase: Phase, name: str, value: bytes) -> bytes:
-    option = HeaderValueOption(
-        header=HeaderValue(key=name, raw_value=value), append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-    )
-    return _reply(phase, CommonResponse(header_mutation=HeaderMutation(set_headers=[option])))
+    """A header that is set. Nothing of it is kept: values are paths, lengths and keys that rotate."""
+    header = _delimited(_HEADER_KEY, name.encode()) + _delimited(_HEADER_VALUE, value)
+    option = _delimited(_OPTION_HEADER, header) + _OVERWRITE
+    return _nested(_SET_PATHS[phase], option)
 
 
-@lru_cache(maxsize=_KEPT)
 def remove_header(phase: Phase, name: str) -> bytes:
-    return _reply(phase, CommonResponse(header_mutation=HeaderMutation(remove_headers=[name])))
+    return _nested(_REMOVE_PATHS[phase], name.encode("latin-1"))
+
+
+def _nested(path: tuple[int, ...], payload: bytes) -> bytes:
+    """A message inside others; `path` has the numbers of the fields around it, the innermost first."""
+    for number in path:
+        payload = _delimited(number, payload)
+    return payload
 
 
 def new_body(body: bytes) -> tuple[bytes, bytes]:
@@ -95,25 +113,26 @@ def _varint(value: int) -> bytes:
 
 
 def metadata(namespaces: Metadata) -> bytes:
-    """Dynamic metadata of a reply. For values that repeat from request to request."""
-    return _metadata(tuple((name, tuple(values.items())) for name, values in namespaces.items()))
+    """Dynamic metadata of a reply. Names are constants and kept; values, such as a model's name, are not."""
+    out = b""
+    for namespace, values in namespaces.items():
+        fields = b"".join([_member(name, value) for name, value in values.items()])
+        out += _delimited(_FIELDS, _name(namespace) + _delimited(_ENTRY_VALUE, _delimited(_STRUCT_VALUE, fields)))
+    return _delimited(_DYNAMIC_METADATA, out)
 
 
-@lru_cache(maxsize=_KEPT)
-def _metadata(namespaces: tuple[tuple[str, tuple[tuple[str, str | float | bool], ...]], ...]) -> bytes:
-    outer = struct({name: dict(values) for name, values in namespaces})
-    serialized: bytes = ProcessingResponse(dynamic_metadata=outer).SerializeToString()
-    return serialized
+def _member(name: str, value: str | float | bool) -> bytes:
+    """One field of a `Struct`."""
+    if isinstance(value, bool):
+        return _flag(name, value)
+    if not isinstance(value, str):
+        return _number_head(name) + _DOUBLE.pack(value)
+    return _delimited(_FIELDS, _name(name) + _delimited(_ENTRY_VALUE, _delimited(_STRING_VALUE, value.encode())))
 
 
 def number_metadata(namespace: str, facts: Mapping[str, float | bool]) -> bytes:
     """Dynamic metadata that differs with every request: numbers, each of which takes the same room, and flags."""
-    fields = b"".join(
-        [
-            _flag(name, value) if isinstance(value, bool) else _number_head(name) + _DOUBLE.pack(value)
-            for name, value in facts.items()
-        ]
-    )
+    fields = b"".join([_member(name, value) for name, value in facts.items()])
     value = _delimited(_STRUCT_VALUE, fields)
     return _delimited(_DYNAMIC_METADATA, _delimited(_FIELDS, _name(namespace) + _delimited(_ENTRY_VALUE, value)))
 

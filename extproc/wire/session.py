@@ -239,7 +239,7 @@ class Session:
         part = message.response_body
         chunk, end = part.body, part.end_of_stream
         now = self._service.clock()
-        if self._exchange.guarded and len(chunk) > INLINE:
+        if self._exchange.costly and len(chunk) > INLINE:
             return self._begin(self._beside(chunk, end, now))
         return self._answer_piece(self._exchange.response_body(chunk, end=end, now=now), chunk, end, now)
 

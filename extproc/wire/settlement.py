@@ -9,7 +9,7 @@ from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange
 from extproc.exchange.values import Headers
 from extproc.payload.chat import Operation
-from extproc.payload.replay import to_events
+from extproc.payload.replay import can_stream
 from extproc.scheduling.ticket import End, Hit
 from extproc.steps.admission import Admission
 from extproc.steps.request import Request
@@ -75,6 +75,6 @@ def _answer(admission: Admission, exchange: Exchange) -> bytes | None:
         return None
     answer = exchange.kept
     streams = admission.operation is not Operation.EMBEDDINGS and not exchange.events
-    if answer is None or (streams and to_events(answer, include_usage=False) is None):
+    if answer is None or (streams and not can_stream(answer)):
         return None
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import Any
@@ -131,8 +132,8 @@ def _decoded(document: Document, raw: msgspec.Raw) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise PayloadError(
             f"the key {_encode(twice[:64]).decode()} appears more than once", "duplicate_key", twice[:64]
         )
