@@ -1,4 +1,4 @@
-"""Is a value random, a placeholder, a reference to a variable, or a plain word?"""
+"""Is a value random, a reference to a variable, or a plain word?"""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ import math
 import re
 from collections import Counter
 
-_PLACEHOLDER = re.compile(
-    r"example|x{5,}|\*{3,}|\.{3,}|_{4,}|-{6,}|#{4,}|placeholder|redacted|dummy"
-    r"|goes[-_ ]?here|[-_ ]here$|1234567890?abcdef"
-    r"|change[-_ ]?(?:me|this|it)|replace[-_ ]?(?:me|this|with)|(?:^|[^a-z])(?:sample|fake)(?:[^a-z]|$)"
-    r"|(?:^|[^a-z])(?:your|insert|enter|todo|fixme|fill)(?:[^a-z]|(?=your|my|api|key|token|password|secret|access|app)|$)"
-    r"|your[-_ ]?(?:api|key|token|pass|pw|secret|access|app|own|client|user|account)"
-    r"|^(?:my|the|some|any|new|old)[-_ ]?(?:super[-_ ]?)?(?:api|secret|token|password|passwd|pass|key|pwd)",
-    re.IGNORECASE,
-)
 _REFERENCE = re.compile(
-    r"^(?:\$[A-Za-z_{(\[]|\{\{|\$\{|#\{|<|%[({A-Za-z]|&lt;|\{[\w. ]*\}|@[A-Za-z{]|!(?:ref|sub|vault|getatt)\b"
+    r"^(?:\$[A-Za-z_]\w*\Z|\$[({\[]|\{\{|#\{|<[^<>]*>|</|<%|%[({]|%[A-Za-z_]\w*%|%[a-z]\Z|&lt;|\{[\w. ]*\}|@[A-Za-z{]"
+    r"|!(?:ref|sub|vault|getatt)\b"
     r"|(?:process|os|env|self|this|config|settings|secrets?|args?|options?|params?|request|req|ctx|data|vars?|local|app"
     r"|user|props|state|input|event|response|res|body|opts?|vault|environ|system|server)(?:\.|\[|->|::)[A-Za-z_\[\"'])",
     re.IGNORECASE,
 )
-_CALL = re.compile(
-    r"^\w+=(?!=)|[A-Za-z_][\w.]{1,64}\(|^[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*){1,8}\W{0,3}$|\]\W?$|\$\{|\{\{|\}\}|#\{"
-)
+_CALL = re.compile(r"^\w+=(?!=)|[A-Za-z_][\w.]{1,64}\(|\]\W?$|\$\{|\{\{|\}\}|#\{")
+_PATH = re.compile(r"[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*){1,8}\W{0,3}\Z")
+_DRAWN = re.compile(r"[A-Za-z]\d[A-Za-z]|[a-z][A-Z][a-z]{0,2}[A-Z]|\d[A-Za-z]\d")
+"""Letters and digits that change places: no name in code."""
 _WORD_LIST = """
 password passwd passphrase passcode pass pwd secret token key apikey string str text number none null nil true false
 undefined required optional hidden invalid incorrect wrong empty missing unknown default confirm confirmed username
@@ -35,12 +28,10 @@ foreign database server localhost test testing example sample demo dummy fake fo
 redacted masked unset notset not-set no-password credentials credential
 """
 _WORDS = frozenset(_WORD_LIST.split())
-_PUBLISHED = frozenset({"00000000-0000-0000-0000-000000000000"})
-"""Values that documents print as examples and that open nothing. Those of AWS say EXAMPLE themselves."""
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _LOCATOR = re.compile(
     r"(?:https?:|file:|s3:|arn:|/|\./|\.\./|~/|[A-Za-z]:\\)|[\w.+\-]+@[\w\-]+\.[\w.]+\Z"
-    r"|[\w\-/]+\.(?:js|ts|py|json|ya?ml|xml|html?|css|png|jpe?g|svg|txt|md|go|java|pem|key|crt|conf|ini|sh|cs|php|rb)\Z"
+    r"|[\w\-/.]+\.(?:js|ts|py|json|ya?ml|xml|html?|css|png|jpe?g|svg|txt|md|go|java|pem|key|crt|conf|ini|sh|cs|php|rb|sql|gz|zip|tar|tgz|bak|log|csv|xlsx?|docx?|pdf|mp[34]|parquet)\Z"
 )
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2})?|\d{1,2}:\d{2}|v?\d+(?:\.\d+)+|\d+(?:-\d+)+|[\d.,]+[a-z%]{0,5}\Z"
@@ -59,19 +50,11 @@ def entropy(value: str) -> float:
     return -sum(count / total * math.log2(count / total) for count in Counter(value).values())
 
 
-def is_placeholder(value: str) -> bool:
-    """A stand-in that documents print where the reader's own value goes, or an example that a vendor publishes."""
-    return value in _PUBLISHED or _PLACEHOLDER.search(value) is not None
-
-
-def is_stand_in(value: str) -> bool:
-    """A placeholder that could not be anybody's password: `your_password`, `*****`, `xxxxx`."""
-    return re.search(r"(?i)your|x{4,}|\*{3,}|\.{3,}|#{4,}|<|\{|example", value) is not None
-
-
 def is_reference(value: str) -> bool:
     """Names a value instead of being one: a variable, a template, a call."""
-    return _REFERENCE.search(value) is not None or _CALL.search(value) is not None
+    if _REFERENCE.search(value) is not None or _CALL.search(value) is not None:
+        return not (value[0] == "$" and _DRAWN.search(value))
+    return _PATH.match(value) is not None and _DRAWN.search(value) is None
 
 
 def is_random(value: str, least: float, shortest: int) -> bool:

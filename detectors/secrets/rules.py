@@ -50,6 +50,8 @@ class SecretRule(msgspec.Struct, frozen=True):
     entropy: float = 2.3
     """Bits per character that the value has at least."""
     score: float = 0.95
+    chosen: bool = False
+    """Whether people choose the value, so that a known default or the name of a variable may stand there."""
 
     def __post_init__(self) -> None:
         if not self.keywords or any(not word or any(map(str.isspace, word)) for word in self.keywords):
@@ -58,9 +60,12 @@ class SecretRule(msgspec.Struct, frozen=True):
             raise ValueError(f"secret rule {self.name}: a keyed rule has neither `before` nor `reach`")
 
 
-def shaped(name: str, keywords: str, pattern: str, *, before: int = 0, entropy: float = 1.5) -> SecretRule:
+def shaped(
+    name: str, keywords: str, pattern: str, *, before: int = 0, entropy: float = 1.5, chosen: bool = False
+) -> SecretRule:
     """A value with a shape of its own; `keywords` are divided by spaces."""
-    return SecretRule(name, tuple(keywords.split()), pattern, before=before, tail=0 if before else 12, entropy=entropy)
+    tail = 0 if before else 12
+    return SecretRule(name, tuple(keywords.split()), pattern, before=before, tail=tail, entropy=entropy, chosen=chosen)
 
 
 def keyed(name: str, keywords: str, pattern: str, *, entropy: float = 2.3) -> SecretRule:

@@ -11,10 +11,11 @@ import msgspec
 
 from detectors.findings import Finding
 from detectors.secrets import blocks, decoded, generic
-from detectors.secrets.entropy import entropy, is_placeholder, is_reference
+from detectors.secrets.entropy import entropy, is_reference, is_word
 from detectors.secrets.families import ALL
 from detectors.secrets.gate import Gate, lowered, positions
 from detectors.secrets.rules import GAP, LEFT, LONGEST_VALUE, RIGHT, SecretRule
+from detectors.secrets.standins import is_known_default, is_placeholder
 from detectors.secrets.streams import OpenValues
 from detectors.text import Text
 
@@ -145,10 +146,8 @@ def source(rule: SecretRule) -> str:
 def _is_secret(rule: SecretRule, value: str) -> bool:
     if rule.name == "basic-authorization":
         return decoded.is_login(value)
-    if rule.name == "url-credentials":
-        return not (
-            is_placeholder(value) or is_reference(value) or value.lower() in ("password", "pass", "pwd", "passwd")
-        )
+    if rule.chosen and (is_reference(value) or is_word(value) or is_known_default(value)):
+        return False
     if entropy(value[:LONGEST_VALUE]) < rule.entropy:
         return False
     return len(value) > 100 or not is_placeholder(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detectors.secrets.families import business, china, cloud, code, keys, models, stores, talk
+from detectors.secrets.families import business, china, cloud, code, commands, keys, models, stores, talk
 from detectors.secrets.rules import SecretRule
 
 ALL: tuple[SecretRule, ...] = (
@@ -13,5 +13,6 @@ ALL: tuple[SecretRule, ...] = (
     *business.RULES,
     *china.RULES,
     *stores.RULES,
+    *commands.RULES,
     *keys.RULES,
 )

@@ -13,6 +13,7 @@ RULES = (
         r"[A-Za-z][A-Za-z0-9+.\-]{1,24}://[!-.0-9;-?A-~]{0,80}:(?P<value>[!#-&(-+\-.0-;=?-_a-{}~]{1,128})@[A-Za-z0-9\[*%$][\w.\-]{0,255}",
         before=25,
         entropy=0.0,
+        chosen=True,
     ),
     shaped("databricks-token", "dapi dose", r"(?:dapi|dkea|dose)[a-f0-9]{32}(?:-\d)?"),
     shaped("planetscale-token", "pscale_", r"pscale_(?:tkn|pw|oauth|oauth_refresh)_[\w\-.=]{32,64}"),
@@ -42,26 +43,7 @@ RULES = (
         reach=412,
         entropy=3.0,
     ),
-    SecretRule(
-        "curl-user", ("-u", "--user"), r"--?u(?:ser)?[ =][\"']?[^\s:\"'$]{1,64}:(?P<value>[^\s\"'$:]{4,128})", reach=220
-    ),
     keyed("session-cookie", "sessionid phpsessid jsessionid connect.sid", r"[\w\-.%]{24,200}", entropy=3.2),
-    SecretRule(
-        "command-password",
-        ("redis-cli",),
-        r"(?i:redis-cli)[ \t](?:[^\s]{1,60}[ \t]{1,4}){0,5}-a[ \t]{1,3}(?P<value>(?![$%-])[^\s$%\"']{6,128})",
-        reach=520,
-        entropy=2.0,
-    ),
-    SecretRule(
-        "command-password",
-        ("psexec", "mysql", "mysqldump", "sshpass", "smbclient", "docker", "connect-viserver"),
-        r"(?i:psexec|mysql|mysqldump|sshpass|docker|connect-viserver)(?:\.exe)?[ \t](?:[^\s]{1,60}[ \t]{1,4}){0,7}"
-        r"(?i:-p(?:assword)?)[ \t]{0,3}"
-        r"(?P<value>(?![$%-])[^\s$%\"']{6,128})",
-        reach=640,
-        entropy=2.0,
-    ),
     SecretRule(
         "login-call",
         (

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from detectors.secrets.entropy import entropy, is_chosen, is_placeholder, is_random, is_reference, is_word
+from detectors.secrets.entropy import entropy, is_chosen, is_random, is_reference, is_word
+from detectors.secrets.standins import is_placeholder
 from tests.detectors.secrets.made import HEX, draw
 
 

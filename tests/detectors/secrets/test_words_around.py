@@ -1,0 +1,235 @@
+"""Values that only the words around them give away: those that are secrets, and those that are none."""
+
+import pytest
+
+from detectors.secrets import Secrets
+from detectors.text import Text
+
+SECRETS = Secrets()
+
+# One text a line; `\\n` is a line break in it.
+NONE = r"""
+密码学RSA2048与SM2的区别
+密码管理器1Password和Bitwarden哪个好
+游戏暗号Boss99是谁
+press pass NYC2026 please
+<div class="g-recaptcha" data-sitekey="6LcTF8yXJU81YI1OPQc8GQ91Fj_cvbOjzwtjNu0e"></div>
+PASSWORD_HASHERS = ["Argon2PasswordHasher"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher", "x.hashers.Argon2PasswordHasher"]
+POSTGRES_PASSWORD: postgres123
+MYSQL_ROOT_PASSWORD: root123
+  environment:\n    - MYSQL_PASSWORD=example123
+spring.datasource.password=root123456
+password = "password123"
+password: admin123
+DB_PASSWORD=secret123
+const user = { username: "alice", password: "test1234" };
+密码：Passw0rd!
+默认密码是admin123
+密码锁用4位还是6位好
+口令红包怎么发
+密码本GB2312和UTF8有什么不同
+密码重置邮件模板2024版
+支付密码6位数忘了怎么办
+密钥长度AES256和AES128哪个安全
+私钥格式PKCS8和PKCS1有什么区别
+令牌桶TokenBucket2算法怎么实现
+令牌环网IEEE802.5是什么
+token数量GPT4和Claude3谁多
+密钥交换ECDH与X25519的原理
+暗号Tactics2025什么意思
+WiFi密码WPA2和WPA3区别
+密码强度zxcvbn4怎么用
+凭证式国债2024年利率
+密码箱20寸和24寸哪个好
+密码破译Enigma1940的故事
+口令攻击John1.9怎么用
+授权码模式OAuth2.0和PKCE
+season pass 2025Q3 price
+boarding pass BA2490 seat
+The pass rate2024 rose
+pass@k2 and pass@10 metric
+the secret S3Bucket2 stays
+What does token GPT2Tokenizer do?
+tokenizer = AutoTokenizer.from_pretrained("bert-base-uncased2")
+key = "user:1234:session5"
+redis key user_profile_v2_8861
+primary key order_id_2024
+keyboard K380Pro2 review
+the key to B2B2C growth
+passport photo 35x45mm
+api key rotation every 90d
+How do I reset my password in Windows11?
+password reset for Office365 users
+The password policy requires Win2019Server
+password manager KeePass2 or LastPass4?
+Is the password hash SHA256 or MD5?
+password hashing with Argon2id vs bcrypt12
+token limit 128k128 context
+secret santa Gift2024 ideas
+The secret ingredient B12vitamin
+security token ERC20 vs ERC721
+access token JWT vs opaque OAuth2
+hidden input name="csrf_token" value="aGk3Jd92kLmPq0Zx7Vb1Nw"
+<meta name="csrf-token" content="aGk3Jd92kLmPq0Zx7Vb1NwQe">
+<script integrity="sha384-oqVuAfXRKap7fdgcCY5uykM6+R9GqQ8K/uxy9rx7HNQlGYl1kPzQho1wx4JwY8wC"></script>
+"sitekey": "6LeIxAcTAAAAAJcZVRqyHh71UMIEGNQEzhqu4Xk2"
+stripe.publishable_key = "pk_live_51HxYzK2eZvKYlo2C0aBcDeFg"
+NEXT_PUBLIC_SENTRY_KEY=public
+passwordField = "#login-pw2"
+password_regex = "^(?=.*[A-Z])(?=.*\\d).{8,}$"
+PASSWORD_MIN_LENGTH = 12
+password: z.string().min(8)
+token = os.environ["HF_TOKEN2"]
+self.token = token_v2
+public_key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEq"
+SECRET_KEY_BASE = generate_key_64()
+AUTH_PASSWORD_VALIDATORS = [{"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator2"}]
+ACCESS_TOKEN_LIFETIME = timedelta(minutes=5)
+keyword = "python3.12"
+KEY_COLUMN_USAGE2
+key: ArrowLeft2
+key="item-3f2b"
+hotkey Ctrl+Shift+F12
+forgot my password for Steam2024 account
+password spray T1110.003 in MITRE
+secret = b"secret"
+JWT_SECRET=supersecret123
+JWT_SECRET=your-256-bit-secret
+input type="password" id="pwd1" autocomplete="new-password"
+passwd -l user01
+tokens_per_second=1280k
+max_new_tokens=2048abc
+"total_tokens": "1m2048"
+const ACCESS_TOKEN_KEY = "accessToken2";
+localStorage.getItem("authToken2")
+localStorage.setItem("refresh_token_v2", data.refresh)
+i18n key: common.buttons.submit2
+"key": "5d41402abc4b2a76b9719d911017c592", "size": 12
+"Key": "photos/2024/07/IMG_20240712_183022.jpg"
+")[0])
+NONE=r
+"""
+# A text, a bar, and the value in it.
+REAL = r"""
+{"username":"li","key":"2dc4de648c6b480f08ed18d17266ede9"}|2dc4de648c6b480f08ed18d17266ede9
+{"user":"ops","host":"10.2.3.4","key":"b1946ac92492d2347c6235b4d2611184"}|b1946ac92492d2347c6235b4d2611184
+{"key": "9f86d081884c7d659a2feaa0c55ad015", "username": "wang"}|9f86d081884c7d659a2feaa0c55ad015
+{"appid": "wx12345678", "key": "8934e7d15453e97507ef794cf7b0519d"}|8934e7d15453e97507ef794cf7b0519d
+ALTER USER app IDENTIFIED BY "Tq7pLx29vR";|Tq7pLx29vR
+CREATE USER 'app'@'%' IDENTIFIED BY 'Tq7pLx29vR';|Tq7pLx29vR
+CREATE USER app IDENTIFIED WITH caching_sha2_password BY 'Tq7pLx29vR';|Tq7pLx29vR
+GRANT ALL ON *.* TO 'x'@'%' IDENTIFIED BY 'Tq7pLx29vR'|Tq7pLx29vR
+CREATE ROLE app WITH LOGIN PASSWORD 'Tq7pLx29vR';|Tq7pLx29vR
+ALTER ROLE app WITH ENCRYPTED PASSWORD 'Tq7pLx29vR';|Tq7pLx29vR
+CREATE LOGIN app WITH PASSWORD = 'Tq7pLx29vR';|Tq7pLx29vR
+SET PASSWORD FOR 'root'@'localhost' = PASSWORD('Tq7pLx29vR');|Tq7pLx29vR
+alter user scott identified by tigerX92q;|tigerX92q
+CREATE DATABASE LINK l CONNECT TO u IDENTIFIED BY Zx9mQ2pw USING 'db'|Zx9mQ2pw
+mysql -u root -p'Zk29vmQx88'|Zk29vmQx88
+mysql -uroot -pZk29vmQx88 -h db1 shop|Zk29vmQx88
+mysql -h db1 -u root -p"Zk29vmQx88" shop < dump.sql|Zk29vmQx88
+mysqldump -u root --password=Zk29vmQx88 shop|Zk29vmQx88
+mysqladmin -u root -p'Zk29vmQx88' status|Zk29vmQx88
+mariadb -u root -p'Zk29vmQx88'|Zk29vmQx88
+sshpass -p 'Zk29vmQx88' ssh root@10.0.0.4|Zk29vmQx88
+redis-cli -h r1 -a 'Zk29vmQx88' ping|Zk29vmQx88
+mongosh -u admin -p 'Zk29vmQx88' --authenticationDatabase admin|Zk29vmQx88
+mongo admin -u root -p Zk29vmQx88|Zk29vmQx88
+docker login -u bob -p Zk29vmQx88 reg.io|Zk29vmQx88
+docker login --username bob --password 'Zk29vmQx88' reg.io|Zk29vmQx88
+sqlcmd -S db1 -U sa -P 'Zk29vmQx88'|Zk29vmQx88
+sqlplus system/Zk29vmQx88@orcl|Zk29vmQx88
+ldapsearch -x -D cn=admin,dc=x -w 'Zk29vmQx88' -b dc=x|Zk29vmQx88
+htpasswd -b .htpasswd bob Zk29vmQx88|Zk29vmQx88
+curl -u 'bob:Zk29vmQx88' https://x.io|Zk29vmQx88
+curl -u bob:'Zk29vmQx88' https://x.io|Zk29vmQx88
+curl --user "bob:Zk29vmQx88" https://x.io|Zk29vmQx88
+openssl enc -aes-256-cbc -pass pass:Zk29vmQx88|Zk29vmQx88
+openssl rsa -in k.pem -passin pass:Zk29vmQx88|Zk29vmQx88
+zip -P Zk29vmQx88 a.zip f|Zk29vmQx88
+7z a -pZk29vmQx88 a.7z f|Zk29vmQx88
+unzip -P 'Zk29vmQx88' a.zip|Zk29vmQx88
+PGPASSWORD='Zk29vmQx88' psql -U app|Zk29vmQx88
+export MYSQL_PWD=Zk29vmQx88|Zk29vmQx88
+echo 'Zk29vmQx88' | sudo -S apt update|Zk29vmQx88
+net use \\srv\share Zk29vmQx88 /user:bob|Zk29vmQx88
+smbclient //srv/share -U bob%Zk29vmQx88|Zk29vmQx88
+kubectl create secret generic db --from-literal=password='Zk29vmQx88'|Zk29vmQx88
+az login -u bob@x.io -p 'Zk29vmQx88'|Zk29vmQx88
+echo "root:Zk29vmQx88" | chpasswd|Zk29vmQx88
+lftp -u bob,Zk29vmQx88 ftp.x.io|Zk29vmQx88
+mount -t cifs //s/x /mnt -o username=bob,password=Zk29vmQx88|Zk29vmQx88
+password: my-secret-9fKq27LmXz|my-secret-9fKq27LmXz
+api_key = "my-api-4f9c8a7b2d1e6035"|my-api-4f9c8a7b2d1e6035
+token: "new-token-8f3a9d27c41be560"|new-token-8f3a9d27c41be560
+API_KEY=sample_7Hq29ZpLx04VbnT61|sample_7Hq29ZpLx04VbnT61
+secret_key = "todo-app-prod-9f8K27aLx03mQz"|todo-app-prod-9f8K27aLx03mQz
+api_key: "yourshop-8fK29dLq03ZmXt71"|yourshop-8fK29dLq03ZmXt71
+ACCESS_KEY=xxK9fLq27ZmXt71Pw03BvNexampleco|xxK9fLq27ZmXt71Pw03BvNexampleco
+auth_token: "dummyco_9xK27fLq03ZmXt71P"|dummyco_9xK27fLq03ZmXt71P
+password = "$Tq7pLx29vR!"|$Tq7pLx29vR!
+password = "%Tq7pLx29vR"|%Tq7pLx29vR
+password = "<Tq7pLx29vR"|<Tq7pLx29vR
+password=Tq7pLx.Zv9R.k2w|Tq7pLx.Zv9R.k2w
+密码：Tq7pLx29vR|Tq7pLx29vR
+密码是Tq7pLx29vR|Tq7pLx29vR
+数据库密码 Tq7pLx29vR|Tq7pLx29vR
+我的密码是Abc123456|Abc123456
+服务器口令为 Tq7pLx29vR，请保密|Tq7pLx29vR
+WiFi密码：liming1988|liming1988
+the password is Tq7pLx29vR|Tq7pLx29vR
+my password: Sunny2Day!|Sunny2Day!
+pwd=Tq7pLx29vR;|Tq7pLx29vR
+用户名root 密码Tq7pLx29vR|Tq7pLx29vR
+账号admin，密码Zk29vm@88|Zk29vm@88
+client_secret: 8934e7d15453e97507ef794cf7b0519d|8934e7d15453e97507ef794cf7b0519d
+{"access_key":"8934e7d15453e97507ef794cf7b0519d"}|8934e7d15453e97507ef794cf7b0519d
+{"account":"ops@corp.cn","key":"7c6a180b36896a0a8c02787eeafb0e4c"}|7c6a180b36896a0a8c02787eeafb0e4c
+{"endpoint": "https://x.cn/v1", "key": "c21f969b5f03d33d43e04f8f136e7682"}|c21f969b5f03d33d43e04f8f136e7682
+{"login": "bob", "secret": "e99a18c428cb38d5f260853678922e03"}|e99a18c428cb38d5f260853678922e03
+{"user": "li", "pass": "Kd8#mPz2qv"}|Kd8#mPz2qv
+{"config": {"host": "db", "pwd": "Kd8mPz2qvX"}}|Kd8mPz2qvX
+"{\"username\":\"li\",\"key\":\"2dc4de648c6b480f08ed18d17266ede9\"}"|2dc4de648c6b480f08ed18d17266ede9
+ALTER LOGIN sa WITH PASSWORD = N'Kd8mPz2qvX'|Kd8mPz2qvX
+ALTER USER postgres PASSWORD 'Kd8mPz2qvX';|Kd8mPz2qvX
+create user li identified by "Kd8mPz2qvX" default tablespace users|Kd8mPz2qvX
+UPDATE mysql.user SET authentication_string=PASSWORD('Kd8mPz2qvX') WHERE User='root'|Kd8mPz2qvX
+mysql --host=db --user=app --password='Kd8mPz2qvX'|Kd8mPz2qvX
+mysqldump -h 10.2.3.4 -u backup -p'Kd8mPz2qvX' shop|Kd8mPz2qvX
+psql "host=db user=app password=Kd8mPz2qvX"|Kd8mPz2qvX
+mongodump -u root -p Kd8mPz2qvX --db shop|Kd8mPz2qvX
+podman login -u li -p Kd8mPz2qvX quay.io|Kd8mPz2qvX
+wget --user=li --password=Kd8mPz2qvX http://x|Kd8mPz2qvX
+curl -X GET -u elastic:Kd8mPz2qvX https://es:9200|Kd8mPz2qvX
+clickhouse-client --user default --password Kd8mPz2qvX|Kd8mPz2qvX
+svn co http://x --username li --password Kd8mPz2qvX|Kd8mPz2qvX
+ansible-playbook -e "ansible_become_pass=Kd8mPz2qvX" s.yml|Kd8mPz2qvX
+helm install x --set auth.password=Kd8mPz2qvX|Kd8mPz2qvX
+sqlcmd -S . -U sa -P Kd8mPz2qvX -Q "select 1"|Kd8mPz2qvX
+access_key: my-prod-AKc92mLq04vRt7|my-prod-AKc92mLq04vRt7
+secret: "the-secret-Kd8mPz2qvX71"|the-secret-Kd8mPz2qvX71
+api_token = "test-7Kd8mPz2qvX71aB39z"|test-7Kd8mPz2qvX71aB39z
+api_key="fake-shop-Kd8mPz2qvX71aB39z"|fake-shop-Kd8mPz2qvX71aB39z
+服务器root密码：Kd8mPz2qvX|Kd8mPz2qvX
+新密码设为Kd8mPz2qvX，记得改|Kd8mPz2qvX
+后台口令Kd8mPz2qvX别外传|Kd8mPz2qvX
+数据库账号app 密码Kd8@mPz|Kd8@mPz
+wifi密码是zhang1990ok|zhang1990ok
+密钥：8f14e45fceea167a5a36dedd4bea2543|8f14e45fceea167a5a36dedd4bea2543
+"""
+
+
+def values(text: str) -> list[str]:
+    return [text[each.start : each.end] for each in SECRETS.find(Text(text))]
+
+
+@pytest.mark.parametrize("line", NONE.strip().splitlines())
+def test_prose_questions_and_teaching_code_hold_none(line: str) -> None:
+    assert values(line.replace("\\n", "\n")) == []
+
+
+@pytest.mark.parametrize("line", REAL.strip().splitlines())
+def test_json_sql_command_lines_and_sentences(line: str) -> None:
+    text, _, value = line.rpartition("|")
+    assert values(text) == [value]
