@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from detectors.recognisers import ids
 from detectors.recognisers.checks import base58check, bech32, luhn, mod97, routing_number
 from detectors.recognisers.rules import LABEL, Rule, words
 
@@ -42,8 +43,19 @@ def _cards(match: re.Match[str]) -> Iterable[tuple[int, int]]:
         if size < 13:
             return ()
         if size <= 19 and _whole(sizes[:last]) and _card(text, groups[:last]):
-            return ((groups[0][0], groups[last - 1][1]),)
+            span = groups[0][0], groups[last - 1][1]
+            return () if ids.drawn(text, *span, _valid) else (span,)
     return ()
+
+
+def _valid(digits: str) -> bool:
+    return digits.isdigit() and _NETWORKS.fullmatch(digits) is not None and luhn(digits)
+
+
+def _printed(value: str) -> bool:
+    """Whether these digits begin like a card's; mistyped ones and those of small issuers have no valid checksum."""
+    digits = re.sub("[^0-9]", "", value)
+    return _NETWORKS.fullmatch(digits) is not None and len(set(digits)) > 2
 
 
 def _card(text: str, groups: list[tuple[int, int]]) -> bool:
@@ -64,6 +76,22 @@ CARD = Rule(
     score=0.9,
     trim=_cards,
     context=r"卡号|银行卡|信用卡|储蓄卡|借记卡|card|visa|master|amex|unionpay|银联|\bcc\b|debit|credit|\bpan\b",
+)
+
+LABELLED = Rule(
+    name="labelled_card",
+    category="BANK_CARD",
+    first="[信银储借卡c]",
+    left="",
+    rest=LABEL + r"(?:(?:(?<=信)用卡|(?<=银)行卡|(?<=储)蓄卡|(?<=借)记卡)(?:卡?号码?)?|(?<=卡)号码?"
+    r"|(?<=c)(?:redit|ard)[ _-]?(?:card)?[ _-]?(?:number|num|no\.?|#))"
+    r"(?: is)?[\"'\s:=,|是为(]{0,5}(?P<v>[1-9][0-9]{3}(?:[ \-]?[0-9]){9,15})",
+    right=r"(?![0-9A-Za-z])(?![.\-][0-9])",
+    gate=r"(?i)(?:信用卡|银行卡|储蓄卡|借记卡|卡号|card)[^0-9]{0,24}[0-9]{4}",
+    longest=70,
+    score=0.8,
+    check=_printed,
+    flags=re.IGNORECASE,
 )
 
 MAESTRO = Rule(
@@ -198,4 +226,4 @@ WALLETS = (
     ),
 )
 
-RULES = (CARD, MAESTRO, IBAN, *ACCOUNTS, *WALLETS)
+RULES = (CARD, LABELLED, MAESTRO, IBAN, *ACCOUNTS, *WALLETS)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from detectors.recognisers import checks
+import re
+from collections.abc import Iterable
+
+from detectors.recognisers import checks, ids
 from detectors.recognisers.rules import Rule
 
 _S = r"[ .\-]?"
@@ -10,7 +13,8 @@ _BORN = rf"(?:18|19|20)[0-9]{{2}}{_S}(?:0[1-9]|1[0-2]){_S}(?:0[1-9]|[12][0-9]|3[
 _IDENTITY = "身份证|身份號|证件|证号|公民|居民|\\bid\\b|identity|id[_ -]?(?:card|no|num)"
 _TRAVEL = (
     "护照|通行证|回乡证|台胞证|旅行证|港澳证"
-    "|passport|travel doc|travel permit|reisepass|passeport|pasaporte|passaporto|paszport"
+    r"|(?<!import )passport(?!\.[a-z(]|-(?!no|num|id|card)|\(|[\"']\s?[;)]|js)"
+    "|travel doc|travel permit|reisepass|passeport|pasaporte|passaporto|paszport"
 )
 _DRIVING = (
     r"驾驶证|驾照|驾驶执照|驾驶證|driver.{0,3}licen[cs]e|driving.{0,2}licen[cs]e|\bdl ?(?:no|num|#|:)|führerschein|"
@@ -114,6 +118,15 @@ DOCUMENTS = (
     ),
 )
 
+
+def _code(match: re.Match[str]) -> Iterable[tuple[int, int]]:
+    return () if ids.drawn(match.string, *match.span(), _is_code) else (match.span(),)
+
+
+def _is_code(value: str) -> bool:
+    return len(value) == 18 and checks.credit_code(value)
+
+
 _CODE = "[0-9A-HJ-NPQRTUWXY]"
 CREDIT_CODE = Rule(
     name="cn_credit_code",
@@ -126,6 +139,7 @@ CREDIT_CODE = Rule(
     longest=24,
     score=0.9,
     check=checks.credit_code,
+    trim=_code,
     context="信用代码|统一社会|税号|纳税|营业执照|税务|机构代码|credit code|uscc",
 )
 

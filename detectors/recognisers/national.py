@@ -7,6 +7,13 @@ import re
 from detectors.recognisers import checks
 from detectors.recognisers.rules import Rule
 
+_ARTICLE = (
+    r"(?:\b(?:parts?|skus?|models?|orders?|invoices?|items?|serials?|tickets?|cases?|ref(?:erence)?|catalog(?:ue)?|products?"
+    r"|tracking|batch|lot|version|build|p/n|s/n|po|rma|bin|stock|key|component|spare|gauge|article|claim|docket|policy"
+    r"|quote|bug|issue)|编号|型号|料号|零件|部件|订单|单号|货号|批号|产品|工单|序列号)号?"
+    r"(?:[ \-_]?(?:no|num|number|code|id)\b)?[\s#:.=\"'是为(]{0,5}"
+)
+"""What a number is named for that is nobody's."""
 _ISSUED_US = r"social security|\bssn\b|\bss ?#|社会安全号|社保号|社安号"
 
 UNITED_STATES = (
@@ -21,6 +28,7 @@ UNITED_STATES = (
         check=checks.social_security,
         gate="[0-9]{3}[ -][0-9]{2}[ -][0-9]{4}",
         context=_ISSUED_US,
+        against=_ARTICLE,
     ),
     Rule(
         name="us_ssn_bare",

@@ -8,9 +8,18 @@ from collections.abc import Iterable
 
 from detectors.recognisers.rules import Rule
 
-_VERSION = re.compile(
-    r"(?:version|release|\bver|\brev|版本号?|section|chapter|§|第)[\s:=.\"']{0,3}\Z|\bv\.? ?\Z", re.IGNORECASE
+_NAMED = re.compile(
+    r"(?:version|release|\bver|\brev|版本号?|sections?|chapter|clause|paragraph|\bpara|article|appendix|annex|table|figure|\bfig"
+    r"|\bitem|\bsee|(?:up|down)graded? to|§|第|参?见|参考|详见|参阅|附录|章节|条款|[图表]|[升降]级[到至为]?|更新[到至])"
+    r"[\s:=.\"'(]{0,3}\Z|\bv\.? ?\Z",
+    re.IGNORECASE,
 )
+"""What four numbers are named for that are a version or the number of a section."""
+_SECTION = re.compile(
+    r"\s?(?:[小章]?节(?!点)|章|[条款](?!记录)|段落|附录|版本?(?!面)|\breleased?\b|\bsection\b|\bversion\b)",
+    re.IGNORECASE,
+)
+_PORT = re.compile(r":[0-9]{2,5}(?![0-9])|/[0-9A-Za-z]")
 _ABOUT = re.compile(
     r"\bips?\b|ipv4|host|server|addr|ping|dns|gateway|subnet|network|ssh|curl"
     r"|地址|服务器|主机|网关|内网|公网|端口|//",
@@ -26,7 +35,8 @@ def _v4(match: re.Match[str]) -> Iterable[tuple[int, int]]:
         return ()
     if octets[0] in {0, 127} or octets[0] >= 240 or octets[:2] == [255, 255] or len(set(octets)) == 1:
         return ()
-    if _VERSION.search(text, max(0, start - 16), start):
+    named = _NAMED.search(text, max(0, start - 20), start) or _SECTION.match(text, end)
+    if named and max(octets) < 100 and not _PORT.match(text, end):
         return ()
     if max(octets) < 32 and octets[0] != 10 and not _ABOUT.search(text, max(0, start - 48), start):
         return ()

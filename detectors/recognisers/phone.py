@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import phonenumbers
 
 from detectors.recognisers.checks import looks_like_date
-from detectors.recognisers.rules import LABEL, Rule
+from detectors.recognisers.rules import LABEL, Rule, labels
 
 
 def _possible(value: str) -> bool:
@@ -31,11 +31,15 @@ def _no_date(value: str) -> bool:
     return not looks_like_date(value) or len(re.sub(r"\D", "", value)) > 8
 
 
+_CLOSES = {"(": ")", "[": "]", "【": "】", "〔": "〕"}
+
+
 def _unbracketed(match: re.Match[str]) -> Iterable[tuple[int, int]]:
     """The number without the bracket that encloses more than it."""
     start, end = match.span("v" if "v" in match.re.groupindex else 0)
     value = match.string[start:end]
-    return ((start + (value[0] == "(" and ")" not in value), end),)
+    close = _CLOSES.get(value[0])
+    return ((start + (close is not None and close not in value), end),)
 
 
 _ALONE = r"(?<![0-9][.\-].)"
@@ -43,10 +47,45 @@ _ALONE = r"(?<![0-9][.\-].)"
 _END = r"(?![0-9A-Za-z])(?![.\-][0-9])"
 _EXTENSION = r"(?:(?: ?转 ?| ?ext\.? ?| ?x)[0-9]{1,6})?"
 _PHONE_WORDS = (
-    r"电话|手机|座机|热线|传真|联系|致电|拨打|来电|号码"
+    r"电话|手机|座机|热线|传真|联系|致电|拨打|来电|号码|電話|手機|傳真|聯[絡繫]|携帯|전화|телефон"
     r"|phone|\btel|mobile|cell|\bcall|\bfax|contact|whatsapp|\bsms|\btext"
 )
-_MOBILE = r"[3-9][0-9](?:[ .\-]{0,2}[0-9]{4}){2}"
+_MOBILE = r"[3-9][0-9](?:[ .\-()]{0,2}[0-9]{4}){2}"
+_LABELS = (
+    *(
+        "电话",
+        "手机",
+        "座机",
+        "热线",
+        "传真",
+        "联系方式",
+        "電話番号",
+        "電話",
+        "手機",
+        "傳真",
+        "聯絡方式",
+        "携帯電話",
+        "携帯",
+    ),
+    *(
+        "전화번호",
+        "전화",
+        "휴대폰",
+        "연락처",
+        "Телефон",
+        "телефон",
+        "Тел",
+        "тел",
+        "phone",
+        "telephone",
+        "telefone",
+        "telefono",
+    ),
+    *("telefon", "tel", "mobile", "mobil", "cellphone", "cell", "fax", "whatsapp", "handy", "teléfono", "téléphone"),
+    *("móvil", "portable", "celular"),
+)
+"""Words for a telephone in several languages; the longer of two goes first."""
+_FIRST = "".join(sorted({word[0] for word in _LABELS}))
 
 RULES = (
     Rule(
@@ -61,13 +100,24 @@ RULES = (
         context=_PHONE_WORDS,
     ),
     Rule(
+        name="cn_mobile_bracketed",
+        category="PHONE",
+        first=r"[(\[【〔]",
+        rest=r"1[3-9][0-9][)\]】〕][ \-]{0,2}[0-9]{4}[ \-]?[0-9]{4}",
+        left="0-9A-Za-z_",
+        right=_END,
+        gate=r"[(\[【〔]1[3-9][0-9][)\]】〕]",
+        longest=18,
+        context=_PHONE_WORDS,
+    ),
+    Rule(
         name="cn_mobile_international",
         category="PHONE",
         trim=_unbracketed,
         first="[+(08]",
-        rest=r"(?:(?<=8)6|(?<=\+) ?86|(?<=\()\+?86|(?<=0)086)\)?[ \-]{0,2}1" + _MOBILE,
+        rest=r"(?:(?<=8)6|(?<=\+) ?86|(?<=\()\+?86|(?<=0)086)\)?[ \-]{0,2}\(?1" + _MOBILE,
         right=_END,
-        gate=rf"86\)?[ \-]{{0,2}}1{_MOBILE}",
+        gate=rf"86\)?[ \-]{{0,2}}\(?1{_MOBILE}",
         longest=24,
         score=0.95,
     ),
@@ -178,14 +228,13 @@ RULES = (
         name="labelled_phone",
         category="PHONE",
         trim=_unbracketed,
-        first="[电手座热传联ptmcfw]",
+        first=f"[{_FIRST}]",
         left="",
-        rest=LABEL + r"(?:(?<=电)话|(?<=手)机|(?<=座)机|(?<=热)线|(?<=传)真|(?<=联)系方式"
-        r"|(?<=p)hone|(?<=t)el(?:ephone)?|(?<=m)obile|(?<=c)ell(?:phone)?|(?<=f)ax|(?<=w)hatsapp)"
-        r"(?:号码?|[ _]?number|[ _]?num|[ _]?no\.?|#)?(?: is| at)?[\"'\s:=,|是为\-]{0,5}"
-        r"(?P<v>[+(]?[0-9](?:[ .\-()]{0,2}[0-9]){6,14})",
+        rest=LABEL + rf"(?:{labels(*_LABELS)})"
+        r"(?:号码?|番号|號碼?|번호|[ _]?number|[ _]?num|[ _]?no\.?|#)?(?: is| at)?[\"'\s:=,|是为為.\-]{0,5}"
+        r"(?P<v>[+(\[【]?[0-9](?:[ .\-()\[\]】]{0,2}[0-9]){6,14})",
         right=_END,
-        gate=r"(?i)(?:电话|手机|座机|热线|传真|联系方式|phone|tel|mobile|cell|fax|whatsapp)[^0-9]{0,20}[0-9]",
+        gate=rf"(?i)(?:{'|'.join(_LABELS)})[^0-9]{{0,20}}[0-9]",
         longest=80,
         score=0.65,
         check=_no_date,

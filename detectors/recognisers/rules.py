@@ -23,6 +23,11 @@ LABEL = r"(?:(?<=[^\x00-\x7f])|(?<![0-9A-Za-z].))"
 """Behind the first character of a label: a Latin one begins a word, a Chinese one may stand behind anything."""
 
 
+def labels(*words: str) -> str:
+    """The pattern of any of these words behind its first character, which the rule has matched already."""
+    return "|".join(f"(?<={re.escape(word[0])}){re.escape(word[1:])}" for word in words)
+
+
 def words(name: str) -> frozenset[str]:
     """The words of a file in `data`."""
     return frozenset((Path(__file__).parent / "data" / name).read_text("utf-8").split())
@@ -50,6 +55,8 @@ class Rule:
     """Words before the value that raise the score by 0.15."""
     required: bool = False
     """Whether a value without context is none."""
+    against: str = ""
+    """Words right before the value that make it something else, where no context says otherwise."""
     after: int = 0
     """Characters behind the value in which context counts as well, and for which a stream has to wait."""
     left: str = "0-9A-Za-z"
@@ -65,6 +72,7 @@ class Rule:
     flags: re.RegexFlag = re.NOFLAG
     pattern: re.Pattern[str] = field(init=False)
     near: re.Pattern[str] | None = field(init=False)
+    other: re.Pattern[str] | None = field(init=False)
 
     def __post_init__(self) -> None:
         flags = self.flags | re.DOTALL | re.ASCII
@@ -74,6 +82,8 @@ class Rule:
             object.__setattr__(self, "gate", f"{case}{self.first}{self.rest}")
         near = re.compile(self.context, re.IGNORECASE) if self.context else None
         object.__setattr__(self, "near", near)
+        other = re.compile(rf"(?:{self.against})\Z", re.IGNORECASE) if self.against else None
+        object.__setattr__(self, "other", other)
 
     def border(self) -> str:
         """The pattern without its right border: whether a value ends is known one character later."""
@@ -110,4 +120,6 @@ class Rule:
             self.after and self.near.search(text, end, end + self.after) is not None
         ):
             return min(1.0, self.score + 0.15)
+        if self.other is not None and self.other.search(text, max(0, start - BEFORE), start) is not None:
+            return 0.0
         return 0.0 if self.required else self.score

@@ -107,8 +107,71 @@ localStorage.setItem("refresh_token_v2", data.refresh)
 i18n key: common.buttons.submit2
 "key": "5d41402abc4b2a76b9719d911017c592", "size": 12
 "Key": "photos/2024/07/IMG_20240712_183022.jpg"
-")[0])
-NONE=r
+密码箱TSA007锁怎么重置
+支付宝密码2步验证怎么开
+口令卡U盾2代有什么区别
+银行令牌Token2和短信验证码哪个安全
+我想学密码学，先看AES还是RSA4096
+密码朋克Bitcoin2009的历史
+密码锁K9型号值得买吗
+摩尔斯密码SOS911是什么意思
+通关密语XY8是哪部电影
+密钥分发QKD2023进展
+私钥公钥PEM8格式转换
+免费凭证模板Excel2016下载
+凭证号V2024001怎么查
+授权码Auth2流程讲解一下
+令牌桶限流100qps怎么配
+What's a good secret Santa gift under 25usd?
+My gym pass Q32024 expired, how do I renew?
+ski pass VT2025 discount
+Secret Garden2 movie review
+token ring 802.5x history
+Which key signature has 4sharps?
+the Florida Keys US1 road trip
+key takeaways from Q3FY24 report
+Password complexity NIST800-63B guidance
+What is a salted password SHA512crypt hash?
+how to use bcrypt2 for password storing
+BCryptPasswordEncoder passwordEncoder = new BCryptPasswordEncoder(12);
+password_hasher = PBKDF2PasswordHasher()
+auth:\n  password_encoder: "DelegatingPasswordEncoder5"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend"]
+PASSWORD_RESET_TIMEOUT = 259200
+  MONGO_INITDB_ROOT_PASSWORD: example
+  MONGO_INITDB_ROOT_PASSWORD: mongo123
+docker run -e POSTGRES_PASSWORD=mysecretpassword -d postgres
+docker run -e MYSQL_ROOT_PASSWORD=my-secret-pw -d mysql
+REDIS_PASSWORD=redis123
+MINIO_ROOT_PASSWORD=minioadmin
+RABBITMQ_DEFAULT_PASS=guest
+CREATE USER 'app'@'localhost' IDENTIFIED BY 'password';
+CREATE USER app WITH PASSWORD 'secret123';
+mysql -u root -ppassword
+mysql -u root -p mydatabase2
+docker run -d -p 8080:80 nginx
+zip -P password a.zip f
+curl -u username:password https://api.x.io
+curl -u admin:admin123 http://localhost
+const password = "P@ssw0rd123";
+user = User(name="bob", password="pass1234")
+data-turnstile-sitekey="0x4AAAAAAADnPIDROrmt1Wwj"
+<input name="authenticity_token" value="Xk3Jd92kLmPq0Zx7Vb1NwQ">
+key: "Enter2"
+{"key": "ArrowUp", "code": "ArrowUp38"}
+{"id": 7, "key": "PROJ-1234", "summary": "x"}
+{"key":"user_1234567890","value":"x"}
+map key abc123def456
+S3 key: backups/2024/db-01-20240101.sql.gz
+foreign key fk_orders_customer_id_2
+API key authentication vs OAuth2 which is better
+bearer token JWT RS256 explained
+access token expires in 3600s
+setPassword("newPassword1")
+assertEquals("Invalid password1", msg)
+The passphrase is correct-horse
+passport-local2 strategy
+public key pinning sha256/AAAA1111BBBB2222CCCC3333
 """
 # A text, a bar, and the value in it.
 REAL = r"""
