@@ -7,8 +7,7 @@ from typing import ClassVar
 from extproc.exchange.values import UNCHANGED, BodyReply, HeaderList, ResponsePlan
 from extproc.payload.encodings import StreamDecoder, decode_body
 from extproc.payload.errors import PayloadError
-from extproc.payload.guard.answer import DIALECTS, guard_answer
-from extproc.payload.guard.fields import Dialect
+from extproc.payload.guard.answer import guard_answer
 from extproc.payload.guard.stream import GuardedStream
 from extproc.payload.replay import StreamJoiner
 from extproc.payload.stream_edit import StreamEditor, edit_json_answer
@@ -107,7 +106,7 @@ class EditedStream:
         self._watch_only = plan.watch_only
         self._guarded: GuardedStream | None = None
         if plan.open_filter is not None:
-            self._guarded = GuardedStream(plan.open_filter, refusal=plan.refusal, operation=plan.operation)
+            self._guarded = GuardedStream(plan.open_filter, refusal=plan.refusal, dialect=plan.operation.dialect)
 
     @property
     def usage(self) -> Usage | None:
@@ -218,8 +217,7 @@ class WholeAnswer:
         plan = self._plan
         if plan.open_filter is None:
             return body
-        dialect = DIALECTS.get(plan.operation, Dialect.OTHER)
-        answer = guard_answer(body, plan.open_filter, refusal=plan.refusal, dialect=dialect)
+        answer = guard_answer(body, plan.open_filter, refusal=plan.refusal, dialect=plan.operation.dialect)
         if plan.watch_only:
             return body
         self.denied = answer.denied

@@ -8,9 +8,9 @@ import msgspec
 
 from extproc.exchange.bodies import CountedStream, EditedStream, Emptied, WholeAnswer, Withheld
 from extproc.exchange.values import BodyMode, BodyReply, Headers, HeadersReply, ResponsePlan, names_in
-from extproc.payload.chat import Operation
 from extproc.payload.encodings import StreamDecoder
 from extproc.payload.errors import PayloadError
+from extproc.payload.operations.table import OTHER
 from extproc.payload.replay import StreamJoiner
 from extproc.payload.usage import Usage
 
@@ -71,7 +71,7 @@ def open_response(
         withheld = HeadersReply(BodyMode.STREAMED, remove_headers=names_in(headers, _LENGTH) if failed else ())
         unreadable = Emptied() if failed else Withheld(), BodyMode.STREAMED, withheld
     if failed:  # an error's text may repeat the request: it is filtered, and nothing else
-        plan = msgspec.structs.replace(plan, keep=0, operation=Operation.OTHER)
+        plan = msgspec.structs.replace(plan, keep=0, operation=OTHER)
     content_type = headers.get("content-type", b"").lower()
     encoding = headers.get("content-encoding", b"").decode("latin-1").strip().lower()
     encoding = "" if encoding == "identity" else encoding

@@ -8,8 +8,9 @@ from enum import Enum, auto
 import msgspec
 
 from extproc.exchange.endings import Ending
-from extproc.payload.chat import Operation
 from extproc.payload.guard.fields import OpenFilter
+from extproc.payload.operations.openai import CHAT
+from extproc.payload.operations.operation import Operation
 
 Headers = Mapping[str, bytes]
 """Lower-case name to value; several lines of one name are joined with a comma."""
@@ -46,7 +47,7 @@ class ResponsePlan(msgspec.Struct, frozen=True):
     """Filters look at the texts, and what they make of them is not used."""
     refusal: str = ""
     """What the client reads in place of a text that a filter denied."""
-    operation: Operation = Operation.CHAT_COMPLETIONS
+    operation: Operation = CHAT
     keep: int = 0
     """Bytes of the answer, as unstreamed JSON, up to which it is kept whole for others; 0: it is not."""
 

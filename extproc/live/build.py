@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 import msgspec
 
+from extproc.payload.operations.table import chat_path
 from extproc.pool.pool import Pool
 from extproc.resources.base import HeaderEdits, StringMatch
 from extproc.resources.kinds.pool import InferencePool
@@ -135,7 +136,7 @@ class _Builder:
             is_provider=True,
             key_header=spec.key_header.name.lower() if key else None,
             key=key,
-            path=spec.path,
+            path=None if spec.path is None else chat_path(spec.path),
             include_usage=spec.include_usage,
         )
 

@@ -1,25 +1,12 @@
-"""What a request in the shape of OpenAI's API says: the operation, its required fields, its prompt."""
+"""What a request says: its required fields, its prompt and the size of it."""
 
 import re
-from enum import StrEnum
-from urllib.parse import unquote
 
 import msgspec
 
 from extproc.payload.document import Document, refusal
 from extproc.payload.errors import PayloadError
-
-
-class Operation(StrEnum):
-    """What a path asks for."""
-
-    CHAT_COMPLETIONS = "chat_completions"
-    COMPLETIONS = "completions"
-    EMBEDDINGS = "embeddings"
-    RESPONSES = "responses"
-    MESSAGES = "messages"
-    MODELS = "models"
-    OTHER = "other"
+from extproc.payload.operations.operation import Dialect, Operation
 
 
 class _ChatMessage(msgspec.Struct, gc=False):
@@ -36,45 +23,17 @@ _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _roles = msgspec.json.Decoder(list[_Role]).decode
 _encode = msgspec.json.encode
 
-_LAST_SEGMENTS = {
-    "completions": Operation.COMPLETIONS,
-    "embeddings": Operation.EMBEDDINGS,
-    "responses": Operation.RESPONSES,
-    "models": Operation.MODELS,
-}
-_REQUIRED = {
-    Operation.COMPLETIONS: "prompt",
-    Operation.EMBEDDINGS: "input",
-    Operation.RESPONSES: "input",
-}
-_CHAT_KEYS = ("messages", "tools", "functions")
-_PROMPT_KEYS = ("messages", "prompt", "input", "tools", "functions", "system", "instructions")
-
 _PARTS = ord("[")
 _CONTENT_KINDS = frozenset(b'"[n')
 _ARRAY_START = re.compile(rb"[ \t\n\r]*\[[ \t\n\r]*")
 _NEXT_ELEMENT = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 _AT = re.compile(r" - at `\$(?:\[(\d+)\])?(?:\.(\w+))?")
 
+_WITHOUT_MEDIA = frozenset((Dialect.COMPLETIONS, Dialect.RERANK, Dialect.SPEECH))
 _MEDIA = re.compile(rb':|"[ \t\n\r]*:[ \t\n\r]*"')  # what follows `"data` in a data URL, and in a field of that name
 _LONG_DATA = 256  # bytes; a shorter `data` value counts as text
 _MOST_DATA = 4096  # `data` strings looked at per field; further ones count as text, which bounds the work
 _PART_BREAK = "\n\n"
-
-
-def operation_of(path: str) -> Operation:
-    """The operation of a request path, query included or not, whatever prefix the provider puts before it."""
-    if "?" in path:
-        path = path[: path.index("?")]
-    if "%" in path:  # whoever decodes it later must not serve an operation that was taken for another
-        path = unquote(path)
-    operation = _LAST_SEGMENTS.get(path[path.rfind("/") + 1 :])
-    if operation is Operation.COMPLETIONS and path.endswith("/chat/completions"):
-        return Operation.CHAT_COMPLETIONS
-    if operation is None:
-        # OpenAI's own /v1/threads/{id}/messages is another thing than Anthropic's /v1/messages
-        return Operation.MESSAGES if path.endswith("/v1/messages") else Operation.OTHER
-    return operation
 
 
 def check_request(operation: Operation, document: Document) -> bool:
@@ -82,15 +41,13 @@ def check_request(operation: Operation, document: Document) -> bool:
 
     Raises PayloadError with code `missing_field` or `wrong_type` and the field in `param`.
     """
-    if operation is Operation.CHAT_COMPLETIONS:
+    if operation.dialect is Dialect.CHAT and operation.required:
         return _check_messages(document)
-    key = _REQUIRED.get(operation)
-    if key is None:
-        return True
-    raw = document.raw(key)
-    if raw is None or (len(raw) == 4 and bytes(raw) == b"null"):
-        raise PayloadError(f"'{key}' is required", "missing_field", key)
-    return operation is Operation.RESPONSES
+    required = operation.required
+    if required and all(document.missing(key) for key in required):
+        others = "".join(f" or '{key}'" for key in required[1:])
+        raise PayloadError(f"'{required[0]}'{others} is required", "missing_field", required[0])
+    return operation.consumes and operation.dialect not in _WITHOUT_MEDIA
 
 
 def _check_messages(document: Document) -> bool:
@@ -187,10 +144,9 @@ def prompt_size(operation: Operation, document: Document, *, may_hold_media: boo
 
     Base64 media (`"data:…"` URLs and `"data"` fields) does not count, as its tokens have nothing to do with its bytes.
     """
-    if operation is Operation.MODELS:
+    if not operation.consumes:
         return 0
-    keys = _CHAT_KEYS if operation is Operation.CHAT_COMPLETIONS else _PROMPT_KEYS
-    raws = {key: raw for key in keys if (raw := document.raw(key)) is not None}
+    raws = {key: raw for key in operation.prompt if (raw := document.raw(key)) is not None}
     size = sum(map(len, raws.values()))
     if may_hold_media and b'"data' in document.body:
         size -= sum(_media_size(document, key) for key, raw in raws.items() if len(raw) > _LONG_DATA)

@@ -88,6 +88,11 @@ class Document:
         raw = self._values.get(key)
         return None if raw is None else bytes(raw)
 
+    def missing(self, key: str) -> bool:
+        """Whether there is no value, or null, which providers take for none."""
+        raw = self._values.get(key)
+        return raw is None or (len(raw) == 4 and bytes(raw) == b"null")
+
     def span(self, key: str) -> Span | None:
         """Where the member lies in the body."""
         return self._layout().get(key)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from extproc.exchange.values import LocalReply
-from extproc.payload.chat import Operation
+from extproc.payload.operations.operation import Operation
 from extproc.prediction.features import Features
 from extproc.prediction.predictor import LengthPrediction
 from extproc.scheduling.job import Job

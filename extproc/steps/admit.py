@@ -8,10 +8,8 @@ from functools import partial
 
 from extproc.exchange.endings import REFUSALS, Ending, error_body
 from extproc.exchange.values import HeaderList, LocalReply, ResponsePlan
-from extproc.payload.chat import Operation
 from extproc.payload.document import Document
-from extproc.payload.guard.answer import DIALECTS, guard_answer
-from extproc.payload.guard.fields import Dialect
+from extproc.payload.guard.answer import guard_answer
 from extproc.payload.replay import to_events
 from extproc.payload.stream_edit import edit_json_answer
 from extproc.prediction.features import Features, features
@@ -29,7 +27,6 @@ from extproc.steps.request import JSON_TYPE, Request
 from extproc.steps.wait import Waiting, beside
 
 EVENTS_TYPE = ("content-type", b"text/event-stream; charset=utf-8")
-_CACHEABLE = frozenset((Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS, Operation.EMBEDDINGS))
 _INLINE = 4096
 """Bytes of a kept answer that is filtered or streamed at once; more are in a thread."""
 _ENDINGS: Mapping[Reason, Ending] = {
@@ -88,7 +85,7 @@ def _enter(request: Request, flow: RequestFlow) -> Admission:
     found: list[tuple[Features, LengthPrediction]] = []
 
     def predict(labels: Mapping[str, str]) -> float:
-        if fields is None or not flow.predicts or request.head.operation is Operation.EMBEDDINGS:
+        if fields is None or not flow.predicts or not request.head.operation.predictable:
             return float(usual)
         seen = features(asked(request, fields, labels[TENANT], prompt_tokens, limit))
         found.append((seen, flow.predict(seen)))
@@ -114,12 +111,12 @@ def _cache_key(request: Request) -> str:
     """Empty where the answer must come from the destination: the client says so, it is of a kind that cannot be given
     again, or values in it are placeholders that stand for something else in every conversation."""
     head, backend, guarding = request.head, request.backend, request.guarding
-    if request.document is None or backend is None or head.method != "POST" or head.operation not in _CACHEABLE:
+    if request.document is None or backend is None or head.method != "POST" or not head.operation.cacheable:
         return ""
     if forbids_storing(head.text("cache-control") or "") or (guarding is not None and guarding.vault is not None):
         return ""
     target = f"{backend.target} {request.target_model}"
-    return cache_key(sent_body(request), target=target, operation=head.operation.value)
+    return cache_key(sent_body(request), target=target, operation=head.operation.name)
 
 
 def _refusal(refused: Refused) -> LocalReply:
@@ -160,8 +157,7 @@ def replay(entry: CacheEntry, plan: ResponsePlan, *, stream: bool, usage: bool) 
     asked for."""
     ending, body = Ending.CACHED, edit_json_answer(entry.body, plan.model)
     if plan.open_filter is not None:
-        dialect = DIALECTS.get(plan.operation, Dialect.OTHER)
-        guarded = guard_answer(body, plan.open_filter, refusal=plan.refusal, dialect=dialect)
+        guarded = guard_answer(body, plan.open_filter, refusal=plan.refusal, dialect=plan.operation.dialect)
         body = guarded.body
         if guarded.denied:
             ending = Ending.ANSWER_DENIED

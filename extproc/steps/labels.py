@@ -43,7 +43,7 @@ FIXED: Mapping[str, Reader] = {
     "model": lambda request: clip(request.target_model) or None,
     "requested_model": lambda request: clip(request.requested_model) or None,
     "source": lambda request: clip(request.head.source),
-    "operation": lambda request: request.head.operation.value,
+    "operation": lambda request: request.head.operation.name,
     "stream": lambda request: "true" if request.stream else "false",
     "body_size": lambda request: str(len(request.body or request.raw)),
 }

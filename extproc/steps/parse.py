@@ -8,6 +8,7 @@ from extproc.payload.chat import check_request, prompt_size
 from extproc.payload.document import Document
 from extproc.payload.encodings import decode_body
 from extproc.payload.errors import PayloadError
+from extproc.payload.operations.operation import Body
 from extproc.steps.head import RequestHead
 from extproc.steps.request import JSON_TYPE, Request, refuse
 
@@ -29,9 +30,11 @@ def parse(request: Request) -> LocalReply | None:
     """Fills `body`, `document`, `requested_model` and `prompt_bytes`."""
     if len(request.raw) > request.body_limit:  # Envoy stops a body soon after its limit, but not at it
         return _too_large(request.body_limit)
+    head = request.head
+    request.stream = head.asks_stream
+    request.requested_model = head.call.model
     if not request.raw:
-        if request.head.method in _NO_BODY_METHODS:
-            request.stream = request.head.is_websocket
+        if head.method in _NO_BODY_METHODS or head.operation.body in (Body.NONE, Body.OPTIONAL):
             return None
         return refuse(Ending.INVALID_BODY, "The request has no body: send a JSON object.", code="empty_body")
     try:
@@ -60,7 +63,7 @@ def _parse(request: Request) -> LocalReply | None:
     operation = request.head.operation
     may_hold_media = check_request(operation, document)
     request.document = document
-    request.requested_model = _model(document)
+    request.requested_model = request.head.call.model or _model(document)
     request.prompt_bytes = prompt_size(operation, document, may_hold_media=may_hold_media)
     if b"json" not in content_type:  # `curl -d` calls JSON a form; destinations do not all take that
         request.set_headers.append(JSON_TYPE)

@@ -8,7 +8,7 @@ import msgspec
 
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import Decision, LocalReply
-from extproc.payload.chat import Operation
+from extproc.payload.operations.openai import MODELS
 from extproc.steps.admit import admit
 from extproc.steps.answers import response_plan
 from extproc.steps.guard import guard
@@ -30,7 +30,7 @@ def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Waiting[Decisio
 
     Whoever runs it releases `request.lease` and settles `request.admission`, whatever the outcome.
     """
-    if request.head.operation is Operation.MODELS and request.head.method == "GET":
+    if request.head.operation is MODELS:
         return list_models(request)
     for step in steps:
         found = step(request)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from extproc.payload.chat import Operation
+from extproc.payload.operations.operation import Dialect, Operation
 from extproc.prediction.features import PredictionInput
 from extproc.steps.request import Request
 
@@ -79,7 +79,7 @@ def asked(request: Request, fields: Fields, tenant: str, prompt_tokens: int, lim
 
 
 def _conversation(operation: Operation, fields: Fields) -> Sequence[_Turn]:
-    raw = fields.get("input" if operation is Operation.RESPONSES else "messages")
+    raw = fields.get("input" if operation.dialect is Dialect.RESPONSES else "messages")
     if raw is None:
         return ()
     try:

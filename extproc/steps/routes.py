@@ -60,7 +60,7 @@ class Match:
             value = head.text(name)
             if value is None or not test(value):
                 return False
-        if self.path is not None and not self.path(head.path.partition("?")[0]):
+        if self.path is not None and not self.path(head.plain_path):
             return False
         for label, wanted in self.source_labels:
             if head.source_labels.get(label) != wanted:

@@ -6,21 +6,17 @@ import msgspec
 
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import LocalReply, names_in
-from extproc.payload.chat import Operation, with_system_prompt
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
-from extproc.steps.head import CLIENT_CREDENTIALS
+from extproc.payload.fields import Fields
+from extproc.payload.operations.openai import CHAT
+from extproc.payload.operations.operation import ModelIn, Streams
+from extproc.payload.operations.table import OTHER, call_of, with_model
+from extproc.payload.settings import add_system_prompt, cap, fill
+from extproc.steps.head import CLIENT_CREDENTIALS, RequestHead
 from extproc.steps.request import Request, refuse
 from extproc.steps.routes import Backend, RouteRule
 
-CHAT_PATH = "/v1/chat/completions"
-_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-"""Names that one limit goes by, depending on API and age; a cap on any of them holds for all."""
-_STREAMS = frozenset(
-    (Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS, Operation.RESPONSES, Operation.MESSAGES, Operation.OTHER)
-)
-"""Operations that know `stream`; a provider's setting is not written into others, such as embeddings."""
-_USAGE_STREAMS = (Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS)
 _encode = msgspec.json.encode
 
 
@@ -34,14 +30,14 @@ def transform(request: Request) -> LocalReply | None:
     try:
         if request.document is not None:
             _edit_body(request, request.document, rule, backend)
+        elif request.head.call.model:
+            request.target_model = target_model(request, backend)
     except PayloadError as error:
         return refuse(Ending.INVALID_BODY, str(error), code=error.code, param=error.param)
     head = request.head
-    if backend.path is not None or (head.is_bare and head.operation is Operation.CHAT_COMPLETIONS):
-        path = _destination_path(head.path, head.operation, backend.path or CHAT_PATH)
-        request.set_headers.append((":path", path.encode()))
-    elif backend.is_provider:
-        request.set_headers.append((":path", head.path.encode("latin-1")))
+    path = _path(head, request.target_model, backend)
+    if backend.is_provider or path != head.path:
+        request.set_headers.append((":path", path.encode("latin-1")))
     if request.new_body is not None:
         request.set_headers.append(("content-length", b"%d" % len(request.new_body)))
     request.set_headers += rule.set_headers
@@ -66,91 +62,95 @@ def _authenticate(request: Request, backend: Backend) -> LocalReply | None:
 
 
 def _edit_body(request: Request, document: Document, rule: RouteRule, backend: Backend) -> None:
-    edits: dict[str, bytes] = {}
-    removals: list[str] = []
-    model = request.requested_model
-    if backend.model is not None and not (backend.fill_only and model):
-        if backend.model != model:
-            edits["model"] = _encode(backend.model)
-        model = backend.model
-    request.target_model = model
-    _edit_stream(request, document, backend, edits, removals)
-    operation = request.head.operation
-    if operation is Operation.CHAT_COMPLETIONS and (rule.prepend or rule.append):
-        messages = document.get("messages")
-        if messages is not None:
-            edits["messages"] = with_system_prompt(messages, rule.prepend, rule.append)
-    edits.update((name, value) for name, value in rule.defaults.items() if document.get(name) is None)
-    for name, cap in rule.caps.items():
-        _cap(document, operation, name, cap, edits)
-    if edits or removals:
-        request.new_body = document.edit(edits, removals)
+    fields, operation = Fields(document), request.head.operation
+    _edit_model(request, fields, backend)
+    _edit_stream(request, document, fields, backend)
+    model = request.target_model
+    add_system_prompt(fields, operation, rule.prepend, rule.append)
+    fill(fields, operation, rule.defaults, model)
+    for name, most in rule.caps.items():
+        cap(fields, operation, name, most, model)
+    edited = fields.edited()
+    if edited is not None:
+        request.new_body = edited
 
 
-def _edit_stream(
-    request: Request, document: Document, backend: Backend, edits: dict[str, bytes], removals: list[str]
-) -> None:
+def _edit_model(request: Request, fields: Fields, backend: Backend) -> None:
+    request.target_model = target_model(request, backend)
+    named = fields.get("model")
+    if request.target_model == request.requested_model and named is not None:
+        return
+    known = request.head.operation.model is ModelIn.BODY and not request.head.call.model
+    if backend.model is not None and (named is not None or known):
+        fields.put("model", _encode(request.target_model))
+
+
+def target_model(request: Request, backend: Backend) -> str:
+    """What the destination is asked for."""
+    asked = request.requested_model
+    return asked if backend.model is None or (backend.fill_only and asked) else backend.model
+
+
+def _edit_stream(request: Request, document: Document, fields: Fields, backend: Backend) -> None:
     """Settles whether the answer is streamed, and asks for its usage where only asking brings it."""
+    operation = request.head.operation
+    if operation.streams not in (Streams.FIELD, Streams.UNLESS_FIELD):
+        request.stream = request.stream or fields.get("stream") == b"true"
+        return
     asked = document.boolean("stream")
-    stream = bool(asked)
-    configured = backend.stream if request.head.operation in _STREAMS else None
+    usual = operation.streams is Streams.UNLESS_FIELD
+    stream = usual if asked is None else asked
+    configured = backend.stream
     if configured is not None and not (backend.fill_only and asked is not None):
+        if configured != (stream if asked is None and usual else asked):
+            fields.put("stream", b"true" if configured else b"false")
         stream = configured
-        if stream != asked:
-            edits["stream"] = b"true" if stream else b"false"
     request.stream = stream
-    options = document.get("stream_options")
-    if options == b"null":
-        options = None
+    options = fields.get("stream_options")
     if not stream:
         if options is not None and asked:
-            removals.append("stream_options")  # an error at destinations once the answer is not streamed
+            fields.remove("stream_options")  # an error at destinations once the answer is not streamed
         return
-    if not backend.include_usage or request.head.operation not in _USAGE_STREAMS:
+    if not backend.include_usage or not operation.usage_option:
         return
     if options is None:
-        edits["stream_options"] = b'{"include_usage":true}'
+        fields.put("stream_options", b'{"include_usage":true}')
         request.strip_usage = True
         return
     if options[:1] != b"{":
         raise PayloadError("'stream_options' must be an object", "wrong_type", "stream_options")
     parsed = Document.parse(options)
     if parsed.boolean("include_usage") is not True:
-        edits["stream_options"] = parsed.edit({"include_usage": b"true"})
+        fields.put("stream_options", parsed.edit({"include_usage": b"true"}))
         request.strip_usage = True
 
 
-def _cap(document: Document, operation: Operation, name: str, cap: float, edits: dict[str, bytes]) -> None:
-    names = _OUTPUT_LIMITS if name in _OUTPUT_LIMITS else (name,)
-    limit = _encode(int(cap) if cap.is_integer() else cap)
-    found = False
-    for alias in names:
-        raw = edits.get(alias) or document.get(alias)
-        if raw is None or raw == b"null":
-            continue
-        found = True
-        try:
-            value = msgspec.json.decode(raw, type=float)
-        except msgspec.ValidationError:
-            raise PayloadError(f"`{alias}` must be a number.", "wrong_type", alias) from None
-        if value > cap:
-            edits[alias] = limit
-    if not found:
-        if name in _OUTPUT_LIMITS:
-            name = "max_output_tokens" if operation is Operation.RESPONSES else name
-            if operation is Operation.EMBEDDINGS:
-                return
-        edits[name] = limit
-
-
-def _destination_path(path: str, operation: Operation, chat_path: str) -> str:
-    """`chat_path` is the destination's path of chat completions; other operations live beside it."""
-    plain, question, query = path.partition("?")
-    base = chat_path.removesuffix("/chat/completions")
-    if plain in ("", "/") or operation is Operation.CHAT_COMPLETIONS or base == chat_path:
-        plain = chat_path
-    elif base and plain.startswith(base + "/"):
-        pass
-    elif plain.startswith("/v1/"):
-        plain = base + plain.removeprefix("/v1")
+def _path(head: RequestHead, model: str, backend: Backend) -> str:
+    """The path that the destination is asked with, query included."""
+    call, operation = head.call, head.operation
+    _, question, query = head.path.partition("?")
+    plain = head.plain_path
+    if model and model != call.model and (renamed := with_model(call, model)) is not None:
+        plain = renamed
+    if operation is CHAT and call.operation is not CHAT:  # `curl provider-host -d …` means a chat
+        plain = backend.path or f"/v1/{CHAT.own_path}"
+    elif backend.path is not None:
+        plain = _below(backend.path, plain, head)
     return plain + question + query
+
+
+def _below(chat_path: str, plain: str, head: RequestHead) -> str:
+    """`chat_path` is the destination's path of chat completions; other operations live beside it."""
+    call, configured = head.call, call_of("POST", chat_path)
+    base = configured.base
+    if head.operation is CHAT and (not call.model or configured.model):
+        return chat_path
+    if call.own == configured.own and not call.model:
+        return chat_path
+    if base and plain.startswith(base + "/"):
+        return plain
+    if plain.startswith("/v1/"):
+        return base + plain.removeprefix("/v1")
+    if call.operation is not OTHER and call.operation.versioned and not call.base:
+        return base + plain
+    return plain

@@ -159,7 +159,7 @@ class Session:
         self._exchange.request_headers(end=not self._has_body)
         self._live.identity.identify(head)
         record = self._record
-        record.host, record.operation, record.source = head.host, head.operation.value, head.source
+        record.host, record.operation, record.source = head.host, head.operation.name, head.source
         opened = open_route(self._live.table, head)
         if isinstance(opened, LocalReply):
             return self._answer(opened)

@@ -8,7 +8,6 @@ from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange
 from extproc.exchange.values import Headers
-from extproc.payload.chat import Operation
 from extproc.payload.replay import can_stream
 from extproc.scheduling.ticket import End, Hit
 from extproc.steps.admission import Admission
@@ -74,7 +73,7 @@ def _answer(admission: Admission, exchange: Exchange) -> bytes | None:
     if not admission.keep or not admission.storable:
         return None
     answer = exchange.kept
-    streams = admission.operation is not Operation.EMBEDDINGS and not exchange.events
+    streams = admission.operation.replayable and not exchange.events
     if answer is None or (streams and not can_stream(answer)):
         return None
     return answer

@@ -7,9 +7,9 @@ from typing import Any
 from detectors.findings import Finding
 from detectors.masking import Restorer, Vault
 from detectors.stream import Action, StreamGuard
-from extproc.payload.chat import Operation
 from extproc.payload.guard.fields import OpenFilter, TextChannel, TextFilter
 from extproc.payload.guard.stream import GuardedStream
+from extproc.payload.operations.operation import Dialect
 from extproc.payload.sse import event_data, split_frames
 from tests.detectors import pieces
 from tests.detectors.pieces import GuardedText
@@ -44,10 +44,8 @@ def guarding(what: Action, vault: Vault | None = None) -> OpenFilter:
     return open_filter
 
 
-def run(
-    chunks: list[bytes], open_filter: OpenFilter, operation: Operation = Operation.CHAT_COMPLETIONS
-) -> tuple[bytes, GuardedStream]:
-    stream = GuardedStream(open_filter, refusal="no", operation=operation)
+def run(chunks: list[bytes], open_filter: OpenFilter, dialect: Dialect = Dialect.CHAT) -> tuple[bytes, GuardedStream]:
+    stream = GuardedStream(open_filter, refusal="no", dialect=dialect)
     out = [stream.feed(chunk, end=False) for chunk in chunks]
     return b"".join([*out, stream.feed(b"", end=True)]), stream
 

@@ -1,4 +1,4 @@
-"""Operations, required fields, system prompts and prompt sizes."""
+"""Required fields, system prompts and prompt sizes."""
 
 import json
 from typing import Any
@@ -8,44 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.payload.chat import (
-    Operation,
     check_request,
-    operation_of,
     prompt_size,
     with_system_prompt,
     with_text_around,
 )
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
+from extproc.payload.operations.openai import CHAT, COMPLETIONS, EMBEDDINGS, MODELS, RESPONSES
+from extproc.payload.operations.operation import Operation
+from extproc.payload.operations.others import MESSAGES
+from extproc.payload.operations.table import OTHER
 from tests.payload import streams
-
-
-@pytest.mark.parametrize(
-    ("path", "operation"),
-    [
-        ("/v1/chat/completions", Operation.CHAT_COMPLETIONS),
-        ("/compatible-mode/v1/chat/completions?a=/x/embeddings", Operation.CHAT_COMPLETIONS),
-        ("/chat/completions", Operation.CHAT_COMPLETIONS),
-        ("/v1/completions", Operation.COMPLETIONS),
-        ("/v1/embeddings", Operation.EMBEDDINGS),
-        ("/openai/responses?api-version=1", Operation.RESPONSES),
-        ("/v1/responses/abc", Operation.OTHER),
-        ("/v1/messages", Operation.MESSAGES),
-        ("/anthropic/v1/messages", Operation.MESSAGES),
-        ("/v1/threads/t/messages", Operation.OTHER),
-        ("/v1/models", Operation.MODELS),
-        ("/v1/models?x", Operation.MODELS),
-        ("/v1%2fchat%2Fcompletions", Operation.CHAT_COMPLETIONS),
-        ("/v1/chat/%63ompletions?a", Operation.CHAT_COMPLETIONS),
-        ("/v1/models/a%2Fb", Operation.OTHER),
-        ("/v1/xcompletions", Operation.OTHER),
-        ("/", Operation.OTHER),
-        ("", Operation.OTHER),
-        ("?/v1/completions", Operation.OTHER),
-    ],
-)
-def test_operation_of(path: str, operation: Operation) -> None:
-    assert operation_of(path) is operation
 
 
 @pytest.mark.parametrize(
@@ -57,7 +31,7 @@ def test_operation_of(path: str, operation: Operation) -> None:
     ],
 )
 def test_good_chat_requests_pass(messages: list[Any]) -> None:
-    check_request(Operation.CHAT_COMPLETIONS, Document.parse(json.dumps({"messages": messages}).encode()))
+    check_request(CHAT, Document.parse(json.dumps({"messages": messages}).encode()))
 
 
 @pytest.mark.parametrize(
@@ -77,14 +51,14 @@ def test_good_chat_requests_pass(messages: list[Any]) -> None:
 )
 def test_bad_chat_requests_name_the_field(body: dict[str, Any], code: str, param: str) -> None:
     with pytest.raises(PayloadError) as caught:
-        check_request(Operation.CHAT_COMPLETIONS, Document.parse(json.dumps(body).encode()))
+        check_request(CHAT, Document.parse(json.dumps(body).encode()))
     assert (caught.value.code, caught.value.param) == (code, param)
     assert param in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("operation", "key"),
-    [(Operation.COMPLETIONS, "prompt"), (Operation.EMBEDDINGS, "input"), (Operation.RESPONSES, "input")],
+    [(COMPLETIONS, "prompt"), (EMBEDDINGS, "input"), (RESPONSES, "input")],
 )
 def test_other_operations_need_their_input(operation: Operation, key: str) -> None:
     check_request(operation, Document.parse(b'{"%s":"x"}' % key.encode()))
@@ -94,7 +68,12 @@ def test_other_operations_need_their_input(operation: Operation, key: str) -> No
         assert (caught.value.code, caught.value.param) == ("missing_field", key)
 
 
-@pytest.mark.parametrize("operation", [Operation.MESSAGES, Operation.MODELS, Operation.OTHER])
+@pytest.mark.parametrize("field", ["prompt", "previous_response_id", "conversation"])
+def test_a_response_may_build_on_what_is_stored(field: str) -> None:
+    check_request(RESPONSES, Document.parse(b'{"%s":"x"}' % field.encode()))
+
+
+@pytest.mark.parametrize("operation", [MESSAGES, MODELS, OTHER])
 def test_the_rest_is_not_checked(operation: Operation) -> None:
     check_request(operation, Document.parse(b"{}"))
 
@@ -182,9 +161,9 @@ def chat(*parts: Any) -> Document:
 
 def test_prompt_size_counts_what_is_tokenised() -> None:
     document = Document.parse(b'{"model":"mmmmmmmm","messages":[1,2],"tools":["abc"],"temperature":1}')
-    assert prompt_size(Operation.CHAT_COMPLETIONS, document) == len('[1,2]["abc"]')
-    assert prompt_size(Operation.COMPLETIONS, Document.parse(b'{"prompt":"abc"}')) == 5
-    assert prompt_size(Operation.MODELS, document) == 0
+    assert prompt_size(CHAT, document) == len('[1,2]["abc"]')
+    assert prompt_size(COMPLETIONS, Document.parse(b'{"prompt":"abc"}')) == 5
+    assert prompt_size(MODELS, document) == 0
 
 
 def test_prompt_size_leaves_media_out() -> None:
@@ -192,7 +171,7 @@ def test_prompt_size_leaves_media_out() -> None:
     url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{media}"}}
     audio = {"type": "input_audio", "input_audio": {"data": media, "format": "wav"}}
     for parts in ([url], [audio], [url, audio, url]):
-        size = prompt_size(Operation.CHAT_COMPLETIONS, chat(*parts))
+        size = prompt_size(CHAT, chat(*parts))
         assert size < 120 * len(parts)
 
 
@@ -202,4 +181,4 @@ def test_prompt_size_counts_text_that_only_mentions_data() -> None:
     short = {"type": "text", "data": "A" * 100, "database": 1, "datax:": '"data"'}
     for part in (words, fake, short):
         document = chat(part, {"type": "text", "text": "x" * 300})
-        assert prompt_size(Operation.CHAT_COMPLETIONS, document) == len(document.get("messages") or b"")
+        assert prompt_size(CHAT, document) == len(document.get("messages") or b"")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
-from extproc.payload.chat import Operation
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
 from extproc.payload.guard.endings import refused_answer
 from extproc.payload.guard.fields import (
     WHOLE_KEYS,
-    Dialect,
     OpenFilter,
     Shape,
     TextChannel,
@@ -23,16 +19,10 @@ from extproc.payload.guard.fields import (
     value_of,
 )
 from extproc.payload.guard.leaves import Edit, Leaf, LeafKind, address_of, join_surrogates, leaves_of, splice, string_at
+from extproc.payload.operations.operation import Dialect
 
 _encode = msgspec.json.encode
 _any = msgspec.json.Decoder(object).decode
-
-DIALECTS: Mapping[Operation, Dialect] = {
-    Operation.CHAT_COMPLETIONS: Dialect.CHAT,
-    Operation.COMPLETIONS: Dialect.COMPLETIONS,
-    Operation.RESPONSES: Dialect.RESPONSES,
-    Operation.MESSAGES: Dialect.MESSAGES,
-}
 
 
 class GuardedAnswer(msgspec.Struct, frozen=True):

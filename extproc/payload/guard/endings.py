@@ -8,7 +8,7 @@ import msgspec
 
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
-from extproc.payload.guard.fields import Dialect
+from extproc.payload.operations.operation import Dialect
 
 _encode = msgspec.json.encode
 _numbers = msgspec.json.Decoder(dict[str, int | float | dict[str, int | float | None] | None]).decode

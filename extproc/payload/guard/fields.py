@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from extproc.payload.guard.leaves import Address, Leaf, LeafKind, Leaves, Path
+from extproc.payload.operations.operation import Dialect
 
 
 class Piece(Protocol):
@@ -47,14 +48,6 @@ class OpenFilter(Protocol):
     """Makes the filter of a new text."""
 
     def __call__(self, channel: TextChannel, /) -> TextFilter: ...
-
-
-class Dialect(Enum):
-    CHAT = auto()
-    COMPLETIONS = auto()
-    RESPONSES = auto()
-    MESSAGES = auto()
-    OTHER = auto()
 
 
 class Use(Enum):

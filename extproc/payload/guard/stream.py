@@ -6,15 +6,13 @@ from collections.abc import Iterable
 
 import msgspec
 
-from extproc.payload.chat import Operation
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
 from extproc.payload.guard.alike import AlikeEvents
-from extproc.payload.guard.answer import DIALECTS, guard_answer, guard_value, without_tokens
+from extproc.payload.guard.answer import guard_answer, guard_value, without_tokens
 from extproc.payload.guard.endings import Head, head_of, last_events, refused_answer
 from extproc.payload.guard.fields import (
     WHOLE_KEYS,
-    Dialect,
     OpenFilter,
     Shape,
     TextChannel,
@@ -27,6 +25,7 @@ from extproc.payload.guard.fields import (
 from extproc.payload.guard.frames import Frame, frame_of
 from extproc.payload.guard.leaves import Edit, Leaf, LeafKind, Leaves, address_of, leaves_of, splice, string_at
 from extproc.payload.guard.text import GuardedField, GuardedFields, blanks_of
+from extproc.payload.operations.operation import Dialect
 from extproc.payload.sse import Fragment, SSESplitter
 from extproc.payload.stream_usage import MAX_JSON, AnswerKind, kind_of
 
@@ -68,13 +67,13 @@ class GuardedStream:
         open_filter: OpenFilter,
         *,
         refusal: str = "",
-        operation: Operation = Operation.CHAT_COMPLETIONS,
+        dialect: Dialect = Dialect.CHAT,
         max_json: int = MAX_JSON,
     ) -> None:
-        """`refusal` is what the client reads in place of a denied text; `operation` says how to end an empty stream."""
+        """`refusal` is what the client reads in place of a denied text; `dialect` says how to end an empty stream."""
         self._open_filter = open_filter
         self._refusal = refusal
-        self._dialect = DIALECTS.get(operation, Dialect.OTHER)
+        self._dialect = dialect
         self._max_json = max_json
         self._kind = AnswerKind.UNDECIDED
         self._held = bytearray()  # before the kind is known, and a JSON answer

@@ -10,7 +10,6 @@ import msgspec
 
 from extproc.payload.guard.endings import Head, raws
 from extproc.payload.guard.fields import (
-    Dialect,
     OpenFilter,
     Piece,
     Shape,
@@ -22,6 +21,7 @@ from extproc.payload.guard.fields import (
 )
 from extproc.payload.guard.frames import Frame
 from extproc.payload.guard.leaves import Address, Edit, Leaf, Leaves, Path, address_of, join_surrogates, splice
+from extproc.payload.operations.operation import Dialect
 
 _encode = msgspec.json.encode
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from detectors.masking import Vault
 from extproc.payload.guard.answer import GuardedAnswer, guard_answer
-from extproc.payload.guard.fields import Dialect, TextChannel, TextFilter
+from extproc.payload.guard.fields import TextChannel, TextFilter
+from extproc.payload.operations.operation import Dialect
 from tests.detectors.pieces import CARD, EMAIL
 from tests.payload.guarding import Plain, guarding
 from tests.payload.streams import LETTERS

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from detectors.findings import Finding
 from detectors.masking import Vault, cover
 from detectors.stream import Action
-from extproc.payload.chat import Operation
 from extproc.payload.guard.fields import TextChannel, TextFilter
 from extproc.payload.guard.stream import GuardedStream
 from extproc.payload.guard.text import MAX_TEXTS
+from extproc.payload.operations.operation import Dialect
 from extproc.payload.sse import MAX_FRAME
 from extproc.payload.stream_edit import StreamEditor
 from tests.detectors import pieces
@@ -229,7 +229,7 @@ def test_completions() -> None:
 
     frames = [event(body("mail alice.l@")), event(body("example.com ok", "stop")), DONE]
     assert texts(run(frames, guarding("mask"))[0]) == {(0, "text"): "mail [EMAIL] ok", (0, "finish"): "stop"}
-    denied = run(frames, guarding("deny"), Operation.COMPLETIONS)[0]
+    denied = run(frames, guarding("deny"), Dialect.COMPLETIONS)[0]
     assert texts(denied) == {(0, "text"): "mail no", (0, "finish"): "content_filter"}
 
 
@@ -270,11 +270,11 @@ def test_responses_events() -> None:
 
 
 def test_a_denial_of_a_response() -> None:
-    out, stream = run(response_stream(), guarding("deny"), Operation.RESPONSES)
+    out, stream = run(response_stream(), guarding("deny"), Dialect.RESPONSES)
     assert stream.denied  # by the instructions, which name somebody
     frames = response_stream()
     frames[0] = frames[0].replace(b"Bob", b"bob")
-    out, _ = run(frames, guarding("deny"), Operation.RESPONSES)
+    out, _ = run(frames, guarding("deny"), Dialect.RESPONSES)
     got = events(out)
     assert "".join(e.get("delta", "") for e in got) == "mail "
     assert got[-1]["type"] == "response.incomplete" and got[-1]["response"]["id"] == "r"
@@ -297,12 +297,12 @@ def test_messages_events() -> None:
         event({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, name="message_delta"),
         event({"type": "message_stop"}, name="message_stop"),
     ]
-    out, _ = run(frames, guarding("mask"), Operation.MESSAGES)
+    out, _ = run(frames, guarding("mask"), Dialect.MESSAGES)
     got = events(out)
     assert "".join(e.get("delta", {}).get("thinking", "") for e in got) == "ask [EMAIL] now"
     assert "".join(e.get("delta", {}).get("partial_json", "") for e in got) == '{"to":"[BANK_CARD]"}'
     assert got[4]["type"] == "content_block_delta" and got[5]["type"] == "content_block_stop"
-    denied = events(run(frames, guarding("deny"), Operation.MESSAGES)[0])
+    denied = events(run(frames, guarding("deny"), Dialect.MESSAGES)[0])
     assert denied[-2]["delta"]["stop_reason"] == "refusal" and denied[-1]["type"] == "message_stop"
 
 
