@@ -56,6 +56,10 @@ TRANSITIONS: Mapping[Phase, Mapping[Event, Phase]] = {
     Phase.REQUEST_HEADERS: {
         Event.REQUEST_HEADERS: Phase.REQUEST_BODY,
         Event.REQUEST_HEADERS_ONLY: Phase.DECISION,
+        # A filter in front (rbac, local_ratelimit, jwt_authn) answered by itself: the stream opens with that reply.
+        Event.RESPONSE_HEADERS: Phase.RESPONSE_BODY,
+        Event.RESPONSE_HEADERS_ONLY: Phase.ENDED,
+        Event.RESPONSE_UNREAD: Phase.UNREAD,
         Event.CLOSED: Phase.ENDED,
     },
     Phase.REQUEST_BODY: {

@@ -151,8 +151,7 @@ class Session:
 
     def _request_headers(self, message: Any) -> Replies:
         part = message.request_headers
-        self._framing = framing(*codec.body_modes(message))
-        self._exchange.bodies = self._framing.bodies
+        self._learn_framing(message)
         claims = codec.metadata_of(message, codec.JWT_NAMESPACE) if self._live.reads_claims else None
         head = RequestHead(codec.headers_of(part), flatten_claims(claims))
         self._has_body = not (part.end_of_stream or head.is_websocket)
@@ -173,6 +172,11 @@ class Session:
         if not self._has_body:
             return self._begin(self._decide())
         return self._framing.request_opened()
+
+    def _learn_framing(self, message: Any) -> None:
+        """From the first message of the stream."""
+        self._framing = framing(*codec.body_modes(message))
+        self._exchange.bodies = self._framing.bodies
 
     def _request_body(self, message: Any) -> Replies:
         part = message.request_body
@@ -221,6 +225,8 @@ class Session:
 
     def _response_headers(self, message: Any) -> Replies:
         part = message.response_headers
+        if self._exchange.phase is Phase.REQUEST_HEADERS:  # a filter in front of this one has answered
+            self._learn_framing(message)
         headers = codec.headers_of(part)
         reply = self._exchange.response_headers(headers, end=part.end_of_stream)
         moved_to = ""

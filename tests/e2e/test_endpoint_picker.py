@@ -45,6 +45,32 @@ HEADER_TO_METADATA = {
         ],
     },
 }
+DENIED = {
+    "name": "envoy.filters.http.rbac",
+    "typed_config": {
+        "@type": f"type.googleapis.com/{HTTP}.rbac.v3.RBAC",
+        "rules": {
+            "action": "DENY",
+            "policies": {
+                "marked": {
+                    "permissions": [{"header": {"name": "x-denied", "present_match": True}}],
+                    "principals": [{"any": True}],
+                }
+            },
+        },
+    },
+}
+RATE_LIMIT = {
+    "@type": f"type.googleapis.com/{HTTP}.local_ratelimit.v3.LocalRateLimit",
+    "stat_prefix": "front",
+}
+LIMITED = {"name": "envoy.filters.http.local_ratelimit", "typed_config": RATE_LIMIT}
+ALWAYS = {"default_value": {"numerator": 100}}
+ONE_AN_HOUR = {
+    "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"},
+    "filter_enabled": ALWAYS,
+    "filter_enforced": ALWAYS,
+}
 ROUTER = {
     "name": "envoy.filters.http.router",
     "typed_config": {"@type": f"type.googleapis.com/{HTTP}.router.v3.Router"},
@@ -158,7 +184,7 @@ def listener(ext_proc: dict[str, Any], port: int, *, fail_open: bool) -> dict[st
         ".http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gateway",
         "http_protocol_options": {"enable_trailers": True},
-        "http_filters": [HEADER_TO_METADATA, ext_proc, ROUTER],
+        "http_filters": [DENIED, LIMITED, HEADER_TO_METADATA, ext_proc, ROUTER],
         "route_config": {
             "virtual_hosts": [
                 {
@@ -166,6 +192,11 @@ def listener(ext_proc: dict[str, Any], port: int, *, fail_open: bool) -> dict[st
                     "domains": ["*"],
                     "routes": [
                         {"match": {"prefix": "/", "headers": [ONCE]}, "route": ROUTE},
+                        {
+                            "match": {"prefix": "/", "headers": [{"name": "x-limited", "present_match": True}]},
+                            "route": ROUTE,
+                            "typed_per_filter_config": {LIMITED["name"]: RATE_LIMIT | ONE_AN_HOUR},
+                        },
                         {"match": {"prefix": "/"}, "route": {**ROUTE, "retry_policy": RETRY}},
                     ],
                 }
@@ -314,6 +345,32 @@ class TestChoice:
                 busy[0].reset()
                 assert waiting.reply().status == 200
         picked.idle()
+
+
+class TestFiltersInFront:
+    """What they answer by themselves opens the stream to the picker, and reaches the client as it is."""
+
+    def test_a_denial(self, picked: Picked) -> None:
+        reply = chat(picked.closed, model=MODEL, headers={"x-denied": "1"})
+        assert (reply.status, reply.body) == (403, b"RBAC: access denied")
+
+    def test_a_rate_limit(self, picked: Picked) -> None:
+        replies = [chat(picked.closed, model=MODEL, max_tokens=2, headers={"x-limited": "1"}) for _ in range(2)]
+        assert [reply.status for reply in replies] == [200, 429]
+        assert replies[1].body == b"local_rate_limited"
+
+    def test_a_reply_without_a_body(self, picked: Picked) -> None:
+        with RawConnection(picked.closed) as connection:
+            connection.send(b"HEAD /v1/models HTTP/1.1\r\nhost: x\r\nx-denied: 1\r\n\r\n")
+            assert connection.reply("HEAD").status == 403
+
+    def test_the_picker_counts_them(self, picked: Picked) -> None:
+        before = picked.picker.metric("sluice_exchanges_total", ending="replied_by_envoy")
+        chat(picked.closed, model=MODEL, headers={"x-denied": "1"})
+        wait_until(
+            lambda: picked.picker.metric("sluice_exchanges_total", ending="replied_by_envoy") == before + 1,
+            "the denial to be counted",
+        )
 
 
 class TestFailure:

@@ -68,7 +68,7 @@ def send(exchange: Exchange, event: Event) -> None:
 def test_every_event_in_every_phase_follows_the_table(phase: Phase, event: Event) -> None:
     exchange = exchange_in(phase)
     assert exchange.phase is phase
-    if event is Event.RESPONSE_HEADERS and phase is Phase.REQUEST_BODY:
+    if event is Event.RESPONSE_HEADERS and phase in (Phase.REQUEST_HEADERS, Phase.REQUEST_BODY):
         event = Event.RESPONSE_UNREAD  # without a decision every answer is Envoy's own and passes unread
         exchange.response_headers(SSE, end=False)
         assert exchange.phase is Phase.UNREAD
@@ -91,6 +91,18 @@ def test_every_phase_ends_when_the_stream_closes() -> None:
         exchange.closed()
         assert exchange.phase is Phase.ENDED
         assert exchange.ending is not None
+
+
+def test_a_reply_of_a_filter_in_front_passes_as_it_is() -> None:
+    """rbac, local_ratelimit or jwt_authn: nothing is known of the request, and the stream opens with the reply."""
+    exchange = Exchange(1000)
+    exchange.bodies = BodyMode.STREAMED
+    reply = exchange.response_headers({":status": b"429", "content-length": b"18"}, end=False)
+    assert (reply.remove_headers, reply.set_headers) == ((), ())
+    assert exchange.response_body(b"local_rate", end=False, now=1.0).body is None
+    assert exchange.response_body(b"_limited", end=True, now=1.0).body is None
+    assert (exchange.phase, exchange.ending, exchange.status) == (Phase.ENDED, Ending.REPLIED_BY_ENVOY, 429)
+    assert (exchange.usage, exchange.first_token) == (None, None)
 
 
 def test_a_streamed_answer_is_counted_without_being_changed() -> None:
