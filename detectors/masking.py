@@ -4,43 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-
-import re2
+from collections.abc import Iterable
 
 from detectors.findings import Finding
+from detectors.placeholders import Forms, Written, any_written, forms, in_url, word_of
 
 MAX_ENTRIES = 10_000
 MAX_CHARACTERS = 1 << 20
 
-_SEPARATOR = r"(?:[ ]?\\{0,2}_[ ]?|[ ]|-)"
-_PLACEHOLDER = re.compile(
-    r"(?P<open><|＜|&lt;|\\u003c)[ ]?(?P<category>[a-z]{1,24}(?:"
-    + _SEPARATOR
-    + r"[a-z]{1,24}){0,3}?)"
-    + _SEPARATOR
-    + r"(?P<number>[0-9]{1,6})[ ]?(?:>|＞|&gt;|\\u003e)",
-    re.ASCII | re.IGNORECASE,
-)
-"""What a model may make of a placeholder: another case, other brackets, their escapes for HTML and JSON, an escaped
-underscore, a space or a dash in its place, spaces at the edges."""
-LONGEST = 160
-"""Characters of the longest text that the pattern matches, and the most that a restorer holds back."""
-
-_OPENINGS = ("<", "＜", "&lt;", "\\u003c")
-_CLOSINGS = (">", "＞", "&gt;", "\\u003e")
-_OPENING_STARTS = re.compile(r"[<＜&\\]")
-_LOOSE = re.compile(_SEPARATOR, re.ASCII)
-_BODY = re.compile(r"[ ]?(?P<words>[a-z][a-z\\_ -]*?)?(?P<number>[0-9]{0,6})[ ]?", re.ASCII | re.IGNORECASE)
-_NOISE = re.compile(r"[\\_ -]+")
 _NAME = re.compile(r"[a-z]{1,24}(?:_[a-z]{1,24}){0,3}", re.ASCII | re.IGNORECASE)
-
-
-_MEMORY = 64 << 20
-"""Bytes that RE2 may use for the values of one request."""
-_UNSPACED = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff]")
-"""Letters of scripts in which words stand side by side without spaces."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class VaultFull(ValueError):
@@ -60,10 +32,10 @@ class Vault:
     """
 
     __slots__ = (
-        "_categories",
         "_characters",
         "_max_characters",
         "_max_entries",
+        "_names",
         "_next",
         "_placeholders",
         "_reserved",
@@ -78,7 +50,7 @@ class Vault:
         self._values: dict[tuple[str, int], str] = {}
         self._next: dict[str, int] = {}
         self._reserved: set[tuple[str, int]] = set()
-        self._categories: frozenset[str] = frozenset()
+        self._names: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"<Vault of {len(self._values)} values>"
@@ -87,9 +59,9 @@ class Vault:
         return len(self._values)
 
     @property
-    def categories(self) -> frozenset[str]:
-        """Categories that have a placeholder, in one word: `IDCARD` for `ID_CARD`."""
-        return self._categories
+    def forms(self) -> Forms | None:
+        """How the placeholders in use may be written; None where there is none."""
+        return forms(self._names) if self._names else None
 
     def placeholder(self, category: str, value: str) -> str:
         """The placeholder of a value. Raises VaultFull."""
@@ -99,23 +71,22 @@ class Vault:
         if len(self._values) >= self._max_entries or self._characters + len(value) > self._max_characters:
             raise VaultFull("too many values to mask in one conversation")
         name = category.upper() if _NAME.fullmatch(category) else "VALUE"
-        word = _NOISE.sub("", name)
+        word = word_of(name)
         number = self._next.get(word, 1)
         while (word, number) in self._reserved:
             number += 1
         self._next[word] = number + 1
         self._characters += len(value)
         self._values[word, number] = value
-        self._categories |= {word}
+        if name not in self._names:
+            self._names |= {name}
         placeholder = self._placeholders[category, value] = f"<{name}_{number}>"
         return placeholder
 
     def reserve(self, text: str) -> None:
         """Leave out the numbers that this text uses literally. Call it for all messages before the first `mask`."""
-        if _OPENING_STARTS.search(text) is None:
-            return
-        for found in _PLACEHOLDER.finditer(text):
-            key = _key(found)
+        for found in any_written(text):
+            key = found.word, found.number
             if key not in self._values and len(self._reserved) < self._max_entries:
                 self._reserved.add(key)
 
@@ -125,7 +96,7 @@ class Vault:
         `in_json`: the text is JSON source, so what is remembered is the value without its escapes. Raises VaultFull.
         """
         self.reserve(text)
-        literals = [] if _OPENING_STARTS.search(text) is None else self._literals(text)
+        literals = self._literals(text)
         pieces: list[str] = []
         at = 0
         for span in cover([*findings, *literals]):
@@ -138,15 +109,15 @@ class Vault:
         """The text with every placeholder replaced by its value; unknown ones stay. `in_json` as for `Restorer`."""
         return Restorer(self, in_json=in_json).feed(text, end=True)
 
-    def value_of(self, found: re.Match[str]) -> str | None:
-        return self._values.get(_key(found))
+    def value_of(self, found: Written) -> str | None:
+        return self._values.get((found.word, found.number))
 
     def _literals(self, text: str) -> list[Finding]:
         """Placeholders in use, or numbers that could not be reserved, written by somebody."""
         return [
-            Finding(found.start(), found.end(), "LITERAL")
-            for found in _PLACEHOLDER.finditer(text)
-            if _key(found) in self._values or _key(found) not in self._reserved
+            Finding(found.start, found.end, "LITERAL")
+            for found in any_written(text)
+            if (key := (found.word, found.number)) in self._values or key not in self._reserved
         ]
 
 
@@ -157,13 +128,13 @@ class Restorer:
     source, such as the arguments of a tool call: values are escaped to stand inside a string.
     """
 
-    __slots__ = ("_backslash", "_in_json", "_tail", "_vault")
+    __slots__ = ("_before", "_in_json", "_tail", "_vault")
 
     def __init__(self, vault: Vault, *, in_json: bool = False) -> None:
         self._vault = vault
         self._in_json = in_json
         self._tail = ""
-        self._backslash = False  # whether the text before the tail ends within an escape
+        self._before = ""  # the last of what went out, as it came: borders look at it
 
     def __repr__(self) -> str:
         return f"<Restorer holding {len(self._tail)} characters>"
@@ -175,111 +146,44 @@ class Restorer:
 
     def feed(self, text: str, *, end: bool = False) -> str:
         """What may go out by now; with `end` all that is left."""
-        if self._tail:
-            text = self._tail + text
-            self._tail = ""
-        if not self._vault.categories or not text:
+        written = self._vault.forms
+        if written is None or not (text or self._tail):
             return text
-        cut = len(text) if end else self._open_from(text)
+        start = len(self._before)
+        text = self._before + self._tail + text
+        cut = len(text) if end else written.open_from(text, start)
         self._tail = text[cut:]
-        return self._restored(text[:cut]) if cut else ""
+        restored = self._restored(text[:cut], start, written)
+        self._before = _context(text[:cut])
+        return restored
 
-    def _restored(self, text: str) -> str:
+    def _restored(self, text: str, start: int, written: Forms) -> str:
         pieces: list[str] = []
-        at = 0
-        for found in _PLACEHOLDER.finditer(text) if _OPENING_STARTS.search(text) else ():
+        at = start
+        for found in written.written(text, start):
             value = self._vault.value_of(found)
             # An escaped backslash before `u003c` is no escape of a bracket.
-            if value is None or (found["open"][0] == "\\" and self._escaped(text, found.start())):
+            if value is None or (found.json_escape and _escaped(text, found.start)):
                 continue
-            pieces += (
-                text[at : found.start()],
-                json.dumps(value, ensure_ascii=False)[1:-1] if self._in_json else value,
-            )
-            at = found.end()
-        self._backslash = self._escaped(text, len(text)) if at < len(text) else False
-        return text if not pieces else "".join((*pieces, text[at:]))
+            pieces += (text[at : found.start], self._said(value, found))
+            at = found.end
+        return text[start:] if not pieces else "".join((*pieces, text[at:]))
 
-    def _escaped(self, text: str, at: int) -> bool:
-        run = at - len(text[:at].rstrip("\\")) if text[at - 1 : at] == "\\" else 0
-        return bool(run % 2) != (run == at and self._backslash)
-
-    def _open_from(self, text: str) -> int:
-        start = max(0, len(text) - LONGEST)
-        for found in _OPENING_STARTS.finditer(text, start):
-            if self._may_become(text[found.start() :]):
-                return found.start()
-        return len(text)
-
-    def _may_become(self, tail: str) -> bool:
-        """Whether more text can make a placeholder of it. Never False where it can; seldom True where it cannot."""
-        tail = tail.lower()
-        for opening in _OPENINGS:
-            if opening.startswith(tail):
-                return True
-            if not tail.startswith(opening):
-                continue
-            body = tail[len(opening) :]
-            for closing in _CLOSINGS:
-                for size in range(len(closing) - 1, 0, -1):
-                    if body.endswith(closing[:size]) and self._fits(body[:-size]):
-                        return True
-            return self._fits(body)
-        return False
-
-    def _fits(self, body: str) -> bool:
-        found = _BODY.fullmatch(body)
-        if found is None:
-            return False
-        word = _NOISE.sub("", found["words"] or "").upper()
-        if found["number"]:
-            return word in self._vault.categories
-        return any(category.startswith(word) for category in self._vault.categories)
+    def _said(self, value: str, found: Written) -> str:
+        if found.in_url:
+            value = in_url(value)
+        return json.dumps(value, ensure_ascii=False)[1:-1] if self._in_json else value
 
 
-class Occurrences:
-    """Every place where values stand that were found somewhere: whole words, the longest where several fit.
-
-    A detector that reads a text by itself knows a name in one message and not in the next; half a name masked says
-    nearly all of it. Built for one request; one linear pass a text.
-    """
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        """`values`: each with its category. One of a single character is left to its own finding."""
-        self._values = {value: category for value, category in values.items() if len(value) > 1 and _encodable(value)}
-        options = re2.Options()
-        options.longest_match = True
-        options.log_errors = False
-        options.max_mem = _MEMORY
-        words = "|".join(map(re2.escape, self._values))
-        self._pattern = re2.compile(words, options) if words else None
-
-    def __repr__(self) -> str:
-        return f"<Occurrences of {len(self._values)} values>"
-
-    def find(self, text: str) -> list[Finding]:
-        """In order, without overlap."""
-        if self._pattern is None or not _encodable(text):
-            return []
-        found = []
-        for match in self._pattern.finditer(text):
-            start, end = match.span()
-            if not (joined(text, start) or joined(text, end)):
-                found.append(Finding(start, end, self._values[match[0]], 1.0, "occurrence"))
-        return found
+def _context(text: str) -> str:
+    """The end of a text that borders look at: two characters, and whether a backslash in it is escaped itself."""
+    run = len(text) - len(text.rstrip("\\"))
+    return text[-2:] if not run else "\\" * (2 - run % 2) if run > 1 else text[-2:]
 
 
-def joined(text: str, at: int) -> bool:
-    """Whether a word or number of an alphabet that is written with spaces goes on across this place."""
-    return 0 < at < len(text) and _is_part(text[at - 1]) and _is_part(text[at])
-
-
-def _is_part(character: str) -> bool:
-    return character.isalnum() and (character.isascii() or _UNSPACED.match(character) is None)
-
-
-def _encodable(text: str) -> bool:
-    return text.isascii() or _SURROGATE.search(text) is None
+def _escaped(text: str, at: int) -> bool:
+    """Whether an odd run of backslashes ends before this place."""
+    return bool((at - len(text[:at].rstrip("\\"))) % 2)
 
 
 def cover(findings: Iterable[Finding]) -> list[Finding]:
@@ -297,10 +201,6 @@ def cover(findings: Iterable[Finding]) -> list[Finding]:
         best = max(best, size)
         spans[-1] = Finding(last.start, max(last.end, finding.end), name.category, name.score, name.detector)
     return spans
-
-
-def _key(found: re.Match[str]) -> tuple[str, int]:
-    return _NOISE.sub("", found["category"]).upper(), int(found["number"])
 
 
 def _unescaped(source: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from detectors.findings import Finding
 from detectors.guard import Check, Verdict
 from detectors.judge import Opinion
-from detectors.masking import Occurrences, Vault, VaultFull
+from detectors.masking import Vault, VaultFull
+from detectors.occurrences import Occurrences
 from detectors.reasons import explain, is_chinese
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import LocalReply

@@ -47,6 +47,26 @@ def test_the_same_value_has_the_same_placeholder_in_every_message() -> None:
         "\\u003CPERSON_1\\u003E",
         "＜PERSON_1＞",
         "<PERSON_01>",
+        "[PERSON_1]",
+        "[person_1]",
+        "[PERSON 1]",
+        "[PERSON1]",
+        "［PERSON_1］",
+        "【PERSON_1】",
+        "〔PERSON_1〕",
+        "「PERSON_1」",
+        "《PERSON_1》",
+        "〈PERSON_1〉",
+        "＜PERSON＿１＞",
+        "<PERSON_１>",
+        "<PERSON1>",
+        "<person1>",
+        "\\<PERSON\\_1\\>",
+        "\\<PERSON_1\\>",
+        "\\[PERSON\\_1\\]",
+        "%3CPERSON_1%3E",
+        "%3cPERSON%5F1%3e",
+        "%5BPERSON_1%5D",
     ],
 )
 def test_what_models_make_of_a_placeholder(mangled: str) -> None:
@@ -58,10 +78,64 @@ def test_what_models_make_of_a_placeholder(mangled: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<PERSON_2>", "<PERSON_>", "<PERSON>", "PERSON_1", "<PERSON_1", "<EMAIL_1>", "<1>", "<\n>"]
+    "text",
+    [
+        "<PERSON_2>",
+        "<PERSON_>",
+        "<PERSON>",
+        "person_1",
+        "PERSON1",
+        "MY_PERSON_1",
+        "PERSON_1x",
+        "PERSON_1_2",
+        "<EMAIL_1>",
+        "<1>",
+        "PERSON_12",
+        "xPERSON_1",
+        "PERSON__1",
+        "[PERSON]",
+        "<\n>",
+        "PERSON\xa01",
+    ],
 )
 def test_other_text_stays(text: str) -> None:
     assert vault_with(("PERSON", "Bob")).restore(text) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", ""), ("问", "吧"), ("**", "**"), ("`", "`"), ("(", ")"), ('"', '",'), ("<", ""), ("\\n", "\\n")],
+)
+def test_a_placeholder_without_brackets(before: str, after: str) -> None:
+    vault = vault_with(("PERSON", "王小明"), ("ID_CARD", pieces.ID_CARD))
+    for bare, value in (("PERSON_1", "王小明"), ("PERSON\\_1", "王小明"), ("ID_CARD_1", pieces.ID_CARD)):
+        text = f"{before}{bare}{after}"
+        assert vault.restore(text) == f"{before}{value}{after}"
+        for at in range(len(text) + 1):
+            restorer = Restorer(vault)
+            assert restorer.feed(text[:at]) + restorer.feed(text[at:], end=True) == f"{before}{value}{after}"
+
+
+def test_a_longer_name_than_the_placeholders_stays_however_it_comes() -> None:
+    for text in ("MY_PERSON_1 x", "aPERSON_1 x", "PERSON_1A x", "PERSON_12 x"):
+        for at in range(len(text) + 1):
+            restorer = Restorer(vault_with(("PERSON", "Bob")))
+            assert restorer.feed(text[:at]) + restorer.feed(text[at:], end=True) == text
+
+
+def test_a_link_keeps_its_brackets_and_an_address_its_escapes() -> None:
+    vault = vault_with(("PHONE", "+86 139 1724"), ("EMAIL", "a@b.cn"))
+    assert vault.restore("[PHONE_1](tel:PHONE_1)") == "[+86 139 1724](tel:+86 139 1724)"
+    assert (
+        vault.restore("https://x.cn/?p=%3CPHONE_1%3E&m=%3CEMAIL_1%3E") == "https://x.cn/?p=%2B86%20139%201724&m=a@b.cn"
+    )
+
+
+def test_names_in_code_that_a_user_writes_are_left_alone() -> None:
+    vault = Vault()
+    out = masked(vault, "EMAIL_1 = env; [EMAIL 2]; <email3>; write to " + pieces.EMAIL)
+    assert out == "EMAIL_1 = env; [EMAIL 2]; <email3>; write to <EMAIL_4>"
+    assert vault.restore(out) == "EMAIL_1 = env; [EMAIL 2]; <email3>; write to " + pieces.EMAIL
 
 
 def test_a_category_of_several_words() -> None:
@@ -163,6 +237,22 @@ def test_only_what_may_become_a_placeholder_is_held() -> None:
 PARTS = st.sampled_from(
     [
         *("<", ">", "PERSON_1", "<PERSON_1>", "<person_2>", "&lt;", "&gt;", "\\u003c", "\\u003E", "\\", "_", " ", "1"),
+        *(
+            "[",
+            "]",
+            "(",
+            "%3C",
+            "%3e",
+            "１",
+            "【",
+            "MY_",
+            "\\n",
+            "2",
+            "PERSON1>",
+            "[PERSON_1](",
+            "\\_1\\>",
+            "\\<PERSON",
+        ),
         *("PERSON", "ID_CARD", "<ID\\_CARD_1>", "x", "王", "\\\\u003cPERSON_1>", "&", "u003c", "-", "<PERSON_3>"),
     ]
 )
