@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup redis run test lint type bench bench-pool bench-scrape bench-detectors bench-flow proto render clean
+.PHONY: help setup redis run test lint type bench bench-pool bench-scrape bench-detectors bench-flow bench-house proto render clean
 
 help:            ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench-detectors: setup ## Detection rates and cost, beside Presidio's defaults a
 
 bench-flow: setup    ## Flow control under load, shortest job first, and what a decision costs
 	@$(BIN)/python -m bench.flow
+
+bench-house: setup   ## The state of the code base in figures
+	@$(BIN)/python -m bench.house
 
 render: setup    ## Write the Envoy examples in envoy/ and the generated reference in docs/
 	@$(BIN)/python -m extproc.render.examples envoy

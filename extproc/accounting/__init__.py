@@ -1,1 +1,4 @@
-"""Usage of every exchange, settled exactly once."""
+"""Usage of every exchange, settled exactly once, and estimated where an answer reports none.
+
+What is counted is printed by `telemetry`.
+"""

@@ -1,1 +1,4 @@
-"""HTTP for operators: health, metrics, effective configuration."""
+"""HTTP for operators: health, metrics, effective configuration, policies.
+
+It shows and passes commands on; it holds no state.
+"""

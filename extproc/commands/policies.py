@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import urllib.error
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import click
 import msgspec
 
+from extproc.commands.options import ADMIN, CONFIG
 from extproc.live.flow import FlowError
 from extproc.live.inspect import explain_offline
 from extproc.resources.load import load
@@ -31,6 +34,38 @@ _Kind = TypeVar("_Kind")
 
 class QuestionError(ValueError):
     """The question cannot be asked, or not be answered; the message says why."""
+
+
+@click.command()
+@click.option("--admin", default=ADMIN, show_default=True, metavar="URL", help="The gateway's admin address.")
+def policies(admin: str) -> None:
+    """What the traffic policies of a running gateway are doing: tokens left, who waits, multipliers, ramps."""
+    sys.exit(run_policies(admin))
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@CONFIG
+@click.option(
+    "--admin", metavar="URL", help="Ask the gateway that runs there. Default: as if it were the first request."
+)
+@click.option("--host", default="", help="Where the request goes, if the file does not say it.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header more; may be repeated.")
+def explain(file: Path, directory: Path, admin: str | None, host: str, headers: tuple[str, ...]) -> None:
+    """Why a request would pass, wait or be refused, policy by policy. The request is not sent.
+
+    FILE holds HTTP text, a JSON object with host, path, headers and body, or the JSON body of a chat alone. Exit
+    status: 0 if it would pass or wait, 1 if it would be refused, 2 on a fault.
+
+    \b
+    Example:
+      sluice explain request.json -c deploy/quickstart --header user-id=alice
+    """
+    pairs = [header.partition("=") for header in headers]
+    if any(not name or not separator for name, separator, _ in pairs):
+        raise click.UsageError("a header is NAME=VALUE")
+    more = {name.lower(): value for name, _, value in pairs}
+    sys.exit(run_explain(file, directory, admin, os.environ, host, more))
 
 
 def run_policies(admin: str) -> int:

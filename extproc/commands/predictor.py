@@ -8,11 +8,23 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
 import msgspec
 
 from extproc.prediction.evaluate import Pair, Score, evaluate
 
 OK, FAULT = 0, 2
+
+
+@click.command("evaluate-predictor")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def evaluate_predictor(file: Path) -> None:
+    """How well the length of answers would have been predicted, from recorded ones.
+
+    FILE holds lines of JSON, gzipped or not, with `prompt` and either `response` or `tokens`, and if known `model`,
+    `tenant`, `route`, `prompt_tokens` and `max_tokens`. Prompts are held out: none is judged that was learned from.
+    """
+    sys.exit(run_evaluation(file))
 
 
 def run_evaluation(file: Path) -> int:

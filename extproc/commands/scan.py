@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+import click
 import msgspec
 
 from detectors.guard import Check, Guard, Verdict
@@ -55,6 +57,25 @@ class Result(msgspec.Struct, frozen=True):
     reason: str
     findings: list[Found]
     scores: Mapping[str, float]
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, allow_dash=True, path_type=Path))
+@click.option(
+    "--policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with one LLMSecurityPolicy. Default: every detector with its built-in action.",
+)
+@click.option(
+    "--jsonl", is_flag=True, help="Read rows of JSON with `text`, write one row each: action, reason, findings, scores."
+)
+def scan(paths: tuple[Path, ...], policy: Path | None, jsonl: bool) -> None:
+    """Look for sensitive content in files, directories or standard input, on this machine alone.
+
+    The private judge is not asked. Exit status: 0 if nothing would be denied, 1 if something would, 2 on a fault;
+    with --jsonl, 2 if a row could not be read, else 0.
+    """
+    sys.exit(run_scan(paths, policy, os.environ, jsonl=jsonl))
 
 
 def run_scan(paths: Sequence[Path], policy: Path | None, environ: Mapping[str, str], *, jsonl: bool) -> int:

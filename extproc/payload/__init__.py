@@ -1,1 +1,4 @@
-"""Bytes in, bytes out: OpenAI-style JSON, SSE, usage, key-level edits, content encodings."""
+"""Bytes in, bytes out: JSON bodies, SSE, usage, edits by key, content encodings.
+
+Pure; nothing here knows routes, policies or Envoy.
+"""

@@ -1,1 +1,4 @@
-"""Flow control, pure: who may proceed, who waits and in which order, who is refused. `now` is always an argument."""
+"""Flow control: who may proceed, who waits and in which order, who is refused.
+
+Pure: `now` is always an argument. Nothing here knows of HTTP, Redis or the event loop.
+"""

@@ -1,1 +1,4 @@
-"""State that several filters share, in Redis. Imported only where Redis is configured."""
+"""State that several filters share, in Redis.
+
+Imported only where Redis is configured.
+"""

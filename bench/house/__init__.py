@@ -1,0 +1,1 @@
+"""The state of the code base in figures: `python -m bench.house`."""
