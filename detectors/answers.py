@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from detectors.findings import Finding
-from detectors.guard import Guard
+from detectors.guard import Guard, names_whole
 from detectors.policy import NEVER_MASKED, FailureMode
 from detectors.stream import Action, StreamGuard, on_plain
 from detectors.text import Text
@@ -77,7 +77,7 @@ class AnswerReader:
                 failed,
             )
             kept = (*NEVER_MASKED - {"UNCHECKED"},) if not self._statements else ()
-            found += [each for each in predicted if each.category not in kept]
+            found += names_whole([each for each in predicted if each.category not in kept], text)
         return [each for each in found if self._guard.counts(each, text)]
 
     def _isolated(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from detectors.findings import Detector, Finding, Room, without_overlap
+from detectors.occurrences import whole_words
 from detectors.policy import NEVER_MASKED, SEVERITY, STATEMENTS, FailureMode, Policy
 from detectors.reasons import explain, is_chinese
 from detectors.text import Text
@@ -233,10 +234,15 @@ class Guard:
             log.exception("the classifier failed")
             run.exceeded("classifier", switch.failure_mode, 0, size)
             return {}, {}
-        run.findings += prediction.findings
+        run.findings += names_whole(prediction.findings, text.original)
         if not prediction.complete:
             run.exceeded("classifier", self._over_budget, 0, size)
         return prediction.scores, prediction.thresholds
+
+
+def names_whole(findings: Sequence[Finding], text: str) -> list[Finding]:
+    """The classifier's findings with names as whole words; statements stay as they are."""
+    return [each if each.category in STATEMENTS else whole_words(each, text) for each in findings]
 
 
 class _Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import msgspec
 import re2
 
 from detectors.findings import Finding
@@ -46,6 +47,18 @@ class Occurrences:
             if not (joined(text, start) or joined(text, end)):
                 found.append(Finding(start, end, self._values[match[0]], 1.0, "occurrence"))
         return found
+
+
+def whole_words(found: Finding, text: str) -> Finding:
+    """A name that ends inside a word, to that word's ends: `Jon` of `Jonathan` names the same person."""
+    start, end = found.start, found.end
+    while joined(text, start):
+        start -= 1
+    while joined(text, end):
+        end += 1
+    if (start, end) == (found.start, found.end):
+        return found
+    return msgspec.structs.replace(found, start=start, end=end)
 
 
 def joined(text: str, at: int) -> bool:
