@@ -54,8 +54,7 @@ class UsageLedger:
         model = record.target_model or record.requested_model
         if record.usage is None:
             if _consumed_tokens(record):
-                sizes = record.prompt_bytes, record.completion_bytes
-                record.usage = self._estimator.estimate(model, *sizes, events=record.events)
+                record.usage = self._estimated(record, model)
                 record.usage_estimated = True
         elif record.ending is Ending.COMPLETED:
             # Only a whole answer's bytes belong to the whole answer's tokens.
@@ -64,6 +63,13 @@ class UsageLedger:
                 self._estimator.learn(model, *sizes, record.usage, events=record.events)
         elif record.ending is Ending.CLIENT_GONE:
             self._extend(record, model, record.usage)
+
+    def _estimated(self, record: ExchangeRecord, model: str) -> Usage:
+        if record.unseen:  # nothing is known of the answer's size: it counts as one of the model's usual length
+            prompt, answer = self._estimator.expect(model, record.prompt_bytes)
+            return Usage(prompt_tokens=prompt, completion_tokens=max(1, answer))
+        sizes = record.prompt_bytes, record.completion_bytes
+        return self._estimator.estimate(model, *sizes, events=record.events)
 
     def _extend(self, record: ExchangeRecord, model: str, usage: Usage) -> None:
         """Some providers state a first usage before the first token; the rest never came if the client left."""
@@ -91,4 +97,4 @@ def _consumed_tokens(record: ExchangeRecord) -> bool:
         return False
     if record.ending is Ending.COMPLETED:
         return record.prompt_bytes > 0 or record.completion_bytes > 0
-    return record.ending is Ending.CLIENT_GONE and record.completion_bytes > 0
+    return record.ending is Ending.CLIENT_GONE and (record.completion_bytes > 0 or record.unseen)

@@ -34,6 +34,8 @@ class ExchangeRecord:
     """Bytes of the request that count as prompt."""
     completion_bytes: int = 0
     """Bytes of the answer that count as completion."""
+    unseen: bool = False
+    """The answer did not pass the filter: Envoy counted it, and nothing is known of its bytes."""
     events: bool = False
     """Whether these bytes are server-sent events, a frame around each token included."""
     started: float = 0.0

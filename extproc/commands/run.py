@@ -13,6 +13,7 @@ import click
 from extproc.commands.options import CONFIG, LOG_LEVEL, TRANSPORT
 from extproc.commands.process import report, run_app
 from extproc.envoyproxy.process import EnvoyProxy, ProxyError, ProxyEvent, find_envoy
+from extproc.envoyproxy.version import envoy_version
 from extproc.live.app import AppOptions
 from extproc.wire.server import TransportName
 
@@ -51,11 +52,13 @@ def run(
     """
     try:
         binary = find_envoy(envoy)
+        version = envoy_version(binary)
     except ProxyError as error:
         sys.exit(report(error))
     proxy = EnvoyProxy(binary, concurrency=concurrency, log_level=envoy_log_level, on_event=_log_proxy)
     with tempfile.TemporaryDirectory(prefix="sluice-") as place:
-        status = run_app(AppOptions(directory, os.environ, f"unix:{place}/filter.sock", transport, proxy), log_level)
+        address = f"unix:{place}/filter.sock"
+        status = run_app(AppOptions(directory, os.environ, address, transport, proxy, version), log_level)
     sys.exit(status)
 
 

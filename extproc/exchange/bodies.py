@@ -42,6 +42,24 @@ class Emptied(Withheld):
         return _EMPTY
 
 
+class Counted:
+    """An event stream that passes by while Envoy counts."""
+
+    events: ClassVar[bool] = True
+    completion_bytes = 0
+    denied = False
+    kept: bytes | None = None
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+
+    def feed(self, chunk: bytes, *, end: bool) -> BodyReply:
+        return UNCHANGED
+
+    def abandon(self) -> None:
+        """Nothing was seen."""
+
+
 class CountedStream:
     """An event stream that passes unchanged while its usage is read."""
 

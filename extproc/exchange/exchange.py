@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 
+from extproc.exchange.bodies import Counted
 from extproc.exchange.endings import Ending
 from extproc.exchange.response import ResponseBody, open_response
 from extproc.exchange.values import UNCHANGED, BodyMode, BodyReply, Decision, Headers, HeadersReply, LocalReply
@@ -195,7 +196,7 @@ class Exchange:
         self.status = int(headers.get(":status", b"0"))
         if by_envoy:
             self.ending = Ending.REPLIED_BY_ENVOY
-        elif self.phase is not Phase.RESPONSE_BODY:
+        elif self.phase is not Phase.RESPONSE_BODY and not self.counted_by_envoy:
             self.ending = Ending.COMPLETED
         return reply
 
@@ -216,10 +217,17 @@ class Exchange:
             self.ending = self.ending or self._completed()
         return reply
 
-    def response_trailers(self) -> BodyReply:
+    @property
+    def counted_by_envoy(self) -> bool:
+        """Whether the answer passes by while Envoy counts its tokens."""
+        return isinstance(self._body, Counted)
+
+    def response_trailers(self, usage: Usage | None = None) -> BodyReply:
         """Trailers follow the last piece of a streamed answer, which was not marked as such. The reply's body is what
-        was held back until the end."""
+        was held back until the end. `usage` is what Envoy has counted."""
         self._advance(Event.RESPONSE_END)
+        if isinstance(self._body, Counted):
+            self._body.usage = usage
         reply = UNCHANGED if self._body is None else self._body.feed(b"", end=True)
         self.ending = Ending.UNREADABLE_ANSWER if reply.broken else self.ending or self._completed()
         return reply

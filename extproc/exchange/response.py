@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from extproc.exchange.bodies import CountedStream, EditedStream, Emptied, WholeAnswer, Withheld
+from extproc.exchange.bodies import Counted, CountedStream, EditedStream, Emptied, WholeAnswer, Withheld
 from extproc.exchange.values import BodyMode, BodyReply, Headers, HeadersReply, ResponsePlan, names_in
 from extproc.payload.encodings import StreamDecoder
 from extproc.payload.errors import PayloadError
@@ -19,6 +19,9 @@ BUFFERED_LIMIT = 512 * 1024
 itself buffers 1 MiB by default, so this stays clear of its limit."""
 
 _LENGTH = ("content-length",)
+_EVENT_STREAM = b"text/event-stream"
+_ENVOY_READS = (_EVENT_STREAM, b"application/json")
+"""What Envoy finds usage in, uncompressed. It adds trailers, which a body that is buffered here would wait for."""
 _EVENTS_PER_TEXT = 16
 """Bytes of an event stream for each byte of the JSON that says the same: tokens come in frames of their own."""
 
@@ -75,9 +78,11 @@ def open_response(
     content_type = headers.get("content-type", b"").lower()
     encoding = headers.get("content-encoding", b"").decode("latin-1").strip().lower()
     encoding = "" if encoding == "identity" else encoding
+    if plan.envoy_counts and bodies is None and not encoding and content_type.startswith(_ENVOY_READS):
+        return Counted(), BodyMode.NONE, unread[2]
     body: ResponseBody
     try:
-        if content_type.startswith(b"text/event-stream"):
+        if content_type.startswith(_EVENT_STREAM):
             mode = BodyMode.STREAMED
             decoder = StreamDecoder(encoding, response_limit) if encoding else None
             copy = StreamJoiner(min(response_limit, plan.keep * _EVENTS_PER_TEXT)) if plan.keep else None

@@ -34,6 +34,9 @@ class ResponsePlan(msgspec.Struct, frozen=True):
     """Read usage from the answer."""
     model: str | None = None
     """Name to put in place of the model in the answer."""
+    envoy_counts: bool = False
+    """Envoy counts the tokens of an event stream, and takes the usage chunk out if that has to be done; nothing else
+    needs it. Other answers are read here."""
     strip_usage: bool = False
     """Take the usage chunk out again, because the client did not ask for it."""
     set_headers: HeaderList = ()

@@ -15,6 +15,7 @@ from extproc.accounting.estimator import Estimator
 from extproc.accounting.ledger import Sink, UsageLedger
 from extproc.admin.server import AdminServer, AdminView
 from extproc.envoyproxy.process import EnvoyProxy, ProxyError
+from extproc.envoyproxy.version import COUNTING, Version, check
 from extproc.live.build import build
 from extproc.live.flow import FlowControl, FlowError
 from extproc.live.inspect import Inspection
@@ -29,6 +30,7 @@ from extproc.resources.problems import ConfigurationError
 from extproc.resources.redact import to_builtins
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot, target_name
+from extproc.resources.usage import counted_by_envoy
 from extproc.resources.watch import changes
 from extproc.steps.live import Live
 from extproc.telemetry import audit
@@ -52,6 +54,8 @@ class AppOptions:
     transport: TransportName = "http2"
     proxy: EnvoyProxy | None = None
     """Envoy as a child of this process; None where Envoy runs on its own."""
+    envoy_version: Version | None = None
+    """Of the proxy."""
 
 
 class App:
@@ -67,6 +71,7 @@ class App:
         self._secrets = self._secrets_of(self._snapshot)
         self._generation = 0
         self._not_ready = "starting"
+        self._tested = options.envoy_version in COUNTING
         self._endpoints = EndpointDiscovery(lambda name: self._pools.members(name))
         self._pools = Pools(time.monotonic, self._endpoints.changed)
         self._security = Security()
@@ -98,8 +103,10 @@ class App:
         await self._server.start(options.listen)
         await self._reports.apply(self._snapshot.gateway.spec.agents, self._snapshot.directory)
         if self._proxy is not None:
+            if options.envoy_version is not None:
+                check(options.envoy_version, self._snapshot)
             _check_free(self._snapshot.gateway.spec.listener)
-            await self._proxy.start(render(self._snapshot, options.listen))
+            await self._proxy.start(render(self._snapshot, options.listen, tested=self._tested))
         gc.freeze()  # what is alive at this point stays; no collection has to walk it again
         self._not_ready = ""
         admin = f"http://{self._admin.address}:{self._admin.port}"
@@ -171,9 +178,11 @@ class App:
         """Envoy first: it knows the routes of both configurations while the filter changes over."""
         await self._reports.apply(snapshot.gateway.spec.agents, snapshot.directory)
         if self._proxy is not None:
+            if self._options.envoy_version is not None:
+                check(self._options.envoy_version, snapshot)
             if snapshot.gateway.spec.listener != self._snapshot.gateway.spec.listener:
                 _check_free(snapshot.gateway.spec.listener)
-            await self._proxy.apply(render(snapshot, self._options.listen))
+            await self._proxy.apply(render(snapshot, self._options.listen, tested=self._tested))
         self._use(snapshot, secrets, live, live_flow)
 
     def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live, live_flow: LiveFlow | None) -> None:
@@ -193,7 +202,8 @@ class App:
         live_flow = await self._flow.prepare(snapshot, secrets)
         queueing = live_flow.longest_wait if live_flow is not None else 0.0
         pools = await self._pools.prepare(snapshot.pools)
-        return build(snapshot, secrets, pools, watches, live_flow, queueing), live_flow
+        counted = counted_by_envoy(snapshot, tested=self._tested)
+        return build(snapshot, secrets, pools, watches, live_flow, queueing, counted), live_flow
 
     def _secrets_of(self, snapshot: Snapshot) -> SecretStore:
         secrets = SecretStore(self._options.environ, snapshot.directory)

@@ -33,11 +33,13 @@ def build(
     watches: Mapping[str, Watch] | None = None,
     flow: RequestFlow | None = None,
     queueing: float = 0.0,
+    counted: frozenset[str] = frozenset(),
 ) -> Live:
     """Everything that requests look at. `pools` holds the live pool of every `InferencePool` by name, `watches` the
-    live form of every `LLMSecurityPolicy`, `flow` that of the traffic policies, which let wait `queueing` seconds."""
+    live form of every `LLMSecurityPolicy`, `flow` that of the traffic policies, which let wait `queueing` seconds,
+    `counted` the pools for which Envoy counts."""
     gateway = snapshot.gateway.spec
-    builder = _Builder(snapshot, secrets, pools, watches or {})
+    builder = _Builder(snapshot, secrets, pools, watches or {}, counted)
     hosts = [builder.host(route) for route in snapshot.effective_routes() if _is_for(route, snapshot)]
     exact = {routes.host: routes for routes in hosts if not routes.host.startswith("*")}
     suffixes = [(routes.host[1:], routes) for routes in hosts if routes.host.startswith("*.")]
@@ -68,12 +70,18 @@ def _is_for(route: LLMRoute, snapshot: Snapshot) -> bool:
 
 class _Builder:
     def __init__(
-        self, snapshot: Snapshot, secrets: SecretStore, pools: Mapping[str, Pool], watches: Mapping[str, Watch]
+        self,
+        snapshot: Snapshot,
+        secrets: SecretStore,
+        pools: Mapping[str, Pool],
+        watches: Mapping[str, Watch],
+        counted: frozenset[str],
     ) -> None:
         self._snapshot = snapshot
         self._secrets = secrets
         self._pools = pools
         self._watches = watches
+        self._counted = counted
 
     def host(self, route: LLMRoute) -> HostRoutes:
         rules = tuple(self._rule(route, i, rule) for i, rule in enumerate(route.spec.rules))
@@ -117,6 +125,7 @@ class _Builder:
                 name,
                 ref.weight,
                 model=ref.model,
+                envoy_counts=target.metadata.name in self._counted,
                 pool=self._pools[target.metadata.name],
                 sheddable=frozenset(served.queue.sheddable),
                 adapters=frozenset(served.adapters),

@@ -10,6 +10,7 @@ from extproc.render.listener import listener
 from extproc.render.parts import Json
 from extproc.render.routes import CLOSED_PREFIX, OPEN_PREFIX, route_configuration
 from extproc.resources.snapshot import Snapshot
+from extproc.resources.usage import counted_by_envoy
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +23,16 @@ class EnvoyConfig:
     clusters: tuple[Json, ...]
 
 
-def render(snapshot: Snapshot, filter_address: str) -> EnvoyConfig:
+def render(snapshot: Snapshot, filter_address: str, *, tested: bool = False) -> EnvoyConfig:
     """Envoy's configuration for a snapshot.
 
-    `filter_address` is where the filter serves: `unix:PATH` or `HOST:PORT[,HOST:PORT…]`. Raises RenderError if this
-    machine or an address does not allow it.
+    `filter_address` is where the filter serves: `unix:PATH` or `HOST:PORT[,HOST:PORT…]`. `tested`: it is for an Envoy
+    that `counted_by_envoy` may rely on. Raises RenderError if this machine or an address does not allow it.
     """
+    counted = counted_by_envoy(snapshot, tested=tested)
     return EnvoyConfig(
-        listener=listener(snapshot),
-        route_configuration=route_configuration(snapshot),
+        listener=listener(snapshot, counts=bool(counted)),
+        route_configuration=route_configuration(snapshot, counted),
         clusters=tuple(clusters(snapshot, filter_address)),
     )
 

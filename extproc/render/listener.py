@@ -17,6 +17,7 @@ from extproc.render.parts import (
     typed,
 )
 from extproc.render.replies import local_replies
+from extproc.render.usage import USAGE_NAMESPACE, counting, without_event
 from extproc.resources.kinds.gateway import AccessLog, GatewaySpec, JwtProvider
 from extproc.resources.snapshot import Snapshot
 
@@ -65,15 +66,16 @@ LOG_FIELDS = {
 """Field name to Envoy format. Path and authority are the client's; those sent on may differ."""
 
 
-def listener(snapshot: Snapshot) -> Json:
-    """The listener without its routes: `http_manager` finds the place where they belong."""
+def listener(snapshot: Snapshot, *, counts: bool = False) -> Json:
+    """The listener without its routes: `http_manager` finds the place where they belong.
+    `counts`: Envoy counts the tokens of streamed answers."""
     spec = snapshot.gateway.spec
     manager = typed(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=STAT_PREFIX,
         **_entrance(spec.listener.trusted_hops),
         local_reply_config=local_replies(int(spec.limits.request_body)),
-        http_filters=_http_filters(snapshot),
+        http_filters=_http_filters(snapshot, counts=counts),
     )
     if spec.access_log.enabled:
         manager["access_log"] = [_access_log(spec.access_log)]
@@ -121,9 +123,13 @@ def _entrance(trusted_hops: int) -> Json:
     }
 
 
-def _http_filters(snapshot: Snapshot) -> list[Json]:
+def _http_filters(snapshot: Snapshot, *, counts: bool) -> list[Json]:
     spec = snapshot.gateway.spec
-    filters = [_remember(), _filter(spec), extension(f"{_NAME}.router", f"{_HTTP}.router.v3.Router", **_QUIET)]
+    filters = [
+        _remember(),
+        *((without_event(), _filter(spec, counts=True), counting()) if counts else (_filter(spec, counts=False),)),
+        extension(f"{_NAME}.router", f"{_HTTP}.router.v3.Router", **_QUIET),
+    ]
     if spec.jwt:
         filters.insert(1, _jwt(spec.jwt, snapshot))
     return filters
@@ -150,7 +156,7 @@ def _remember() -> Json:
     )
 
 
-def _filter(spec: GatewaySpec) -> Json:
+def _filter(spec: GatewaySpec, *, counts: bool) -> Json:
     """ext_proc. Response headers are sent only where the filter's first reply overrides the mode to ask for them.
 
     With SEND here, Envoy's answers to malformed requests would be held for the filter and lost when Envoy closes the
@@ -182,7 +188,10 @@ def _filter(spec: GatewaySpec) -> Json:
         mutation_rules={"allow_all_routing": True, "allow_envoy": True},
         metadata_options={
             "receiving_namespaces": {"untyped": [NAMESPACE, DESTINATION_NAMESPACE]},
-            "forwarding_namespaces": {"untyped": [JWT_NAMESPACE, DESTINATION_NAMESPACE]},
+            "forwarding_namespaces": {
+                "untyped": [JWT_NAMESPACE, DESTINATION_NAMESPACE],
+                **({"typed": [USAGE_NAMESPACE]} if counts else {}),
+            },
         },
     )
 

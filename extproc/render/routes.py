@@ -8,6 +8,7 @@ import msgspec
 
 from extproc.render.parts import CLOSED_CLUSTER, EXT_PROC, NAMESPACE, REASON_HEADER, Json, extension, seconds, typed
 from extproc.render.unprocessed import Unprocessed, unprocessed_steps
+from extproc.render.usage import ENVOY_COUNTS, counted_route
 from extproc.resources.base import StringMatch
 from extproc.resources.kinds.pool import InferencePool
 from extproc.resources.kinds.provider import LLMProvider, Timeouts
@@ -32,13 +33,14 @@ _SLACK = 5.0
 """Seconds by which the idle timeout of a request exceeds its timeout, so that the clearer error wins."""
 
 
-def route_configuration(snapshot: Snapshot) -> Json:
-    """The whole routing table. A `*` host always exists, so that every request meets the filter and its limits."""
+def route_configuration(snapshot: Snapshot, counted: frozenset[str] = frozenset()) -> Json:
+    """The whole routing table. A `*` host always exists, so that every request meets the filter and its limits.
+    `counted`: pools of which Envoy may count streamed answers."""
     rules_of = _rules_by_host(snapshot)
     return {
         "name": ROUTE_CONFIGURATION,
         "ignore_port_in_host_matching": True,
-        "virtual_hosts": [_virtual_host(host, rules, snapshot) for host, rules in sorted(rules_of.items())],
+        "virtual_hosts": [_virtual_host(host, rules, snapshot, counted) for host, rules in sorted(rules_of.items())],
     }
 
 
@@ -76,7 +78,7 @@ def _served(snapshot: Snapshot, route: LLMRoute, rule: Rule) -> _Served:
     return _Served(rule, any(policies.values()), frozenset(watched))
 
 
-def _virtual_host(host: str, served: list[_Served], snapshot: Snapshot) -> Json:
+def _virtual_host(host: str, served: list[_Served], snapshot: Snapshot, counted: frozenset[str]) -> Json:
     rules = [each.rule for each in served]
     watched = frozenset[str]().union(*(each.watched for each in served))
     guarded = {i for i, each in enumerate(served) if each.guarded}
@@ -86,6 +88,9 @@ def _virtual_host(host: str, served: list[_Served], snapshot: Snapshot) -> Json:
     for route, name in zip(routes, (name for name in sorted(targets) for _ in KINDS), strict=True):
         if name in watched:
             route["typed_per_filter_config"] = _FAIL_CLOSED
+    of_pools = [name for name, found in targets.items() if isinstance(found, InferencePool)]
+    counting = {f"{name} stream" for name in of_pools if name.removeprefix("pool/") in counted}
+    routes = [*(_counting_route(route) for route in routes if route["name"] in counting), *routes]
     steps = unprocessed_steps(rules, snapshot, guarded)
     unprocessed = [_unprocessed_route(host, i, step, snapshot, idle) for i, step in enumerate(steps)]
     if watched:  # Envoy takes the setting of the route that a request has when its stream to the filter begins
@@ -120,6 +125,14 @@ def _target_route(name: str, target: LLMProvider | InferencePool, kind: str) -> 
     if removed:
         route["request_headers_to_remove"] = list(removed)
     return route
+
+
+def _counting_route(route: Json) -> Json:
+    """The same for requests whose answer Envoy counts; it has to stand in front."""
+    marked = {"filter": NAMESPACE, "path": [{"key": ENVOY_COUNTS}], "value": {"bool_match": True}}
+    match = {**route["match"], "dynamic_metadata": [*route["match"]["dynamic_metadata"], marked]}
+    settings = {**route.get("typed_per_filter_config", {}), **counted_route()}
+    return {**route, "name": f"{route['name']} counted", "match": match, "typed_per_filter_config": settings}
 
 
 def _metadata(key: str, value: str) -> Json:

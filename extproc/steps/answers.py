@@ -30,18 +30,27 @@ def response_plan(request: Request) -> ResponsePlan:
     cache: HeaderList = ()
     if admission is not None and admission.cache:
         cache = ((CACHE_HEADER, admission.cache.encode()),)
+    open_filter = None if guarding is None else answer_filter(guarding)
+    keep = 0 if admission is None else admission.keep
     return ResponsePlan(
+        envoy_counts=_envoy_counts(request) and not (restore or keep or open_filter),
         model=request.requested_model if restore else None,
         strip_usage=request.strip_usage,
         set_headers=rule.response_set + cache,
         remove_headers=rule.response_remove,
-        open_filter=None if guarding is None else answer_filter(guarding),
+        open_filter=open_filter,
         fail_closed=guarding is not None and fails_closed(guarding),
         watch_only=guarding is not None and watches_only(guarding),
         refusal=REFUSAL,
         operation=request.head.operation,
-        keep=0 if admission is None else admission.keep,
+        keep=keep,
     )
+
+
+def _envoy_counts(request: Request) -> bool:
+    """Whether Envoy can count this answer, if it is an event stream: OpenAI's kind, from a pool that it counts for."""
+    backend = request.backend
+    return backend is not None and backend.envoy_counts and request.stream and request.head.operation.usage_option
 
 
 def answer_filter(state: Guarding) -> OpenFilter | None:

@@ -68,10 +68,15 @@ def _decision(request: Request) -> Decision:
     admission = request.admission
     if admission is not None and admission.cache:
         facts["cache"] = admission.cache
+    plan = response_plan(request)
+    if plan.envoy_counts:
+        facts["envoy_counts"] = True
+        if plan.strip_usage:
+            facts["strip_usage"] = True
     return Decision(
         metadata=metadata,
         set_headers=tuple(request.set_headers),
         remove_headers=tuple(request.remove_headers),
         body=request.new_body,
-        plan=response_plan(request),
+        plan=plan,
     )

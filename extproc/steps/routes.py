@@ -33,6 +33,8 @@ class Backend:
     """Path of chat completions at this destination."""
     include_usage: bool = True
     """Ask for the usage of streamed answers."""
+    envoy_counts: bool = False
+    """Envoy counts the tokens of its streamed answers, where nothing else has to read them."""
     pool: Pool | None = None
     sheddable: frozenset[str] = frozenset()
     """Objectives whose requests are refused where others wait."""

@@ -34,13 +34,16 @@ from extproc.exchange.values import (
     LocalReply,
     Metadata,
 )
+from extproc.payload.usage import Usage
 from extproc.wire import parts
+from extproc.wire.envoy_usage import read_usage
 from extproc.wire.facts import Facts
 
 JWT_NAMESPACE = "envoy.filters.http.jwt_authn"
 _DESTINATION_NAMESPACE = "envoy.lb"
 _SERVED_BY = "x-gateway-destination-endpoint-served"
 _SUBSET_NAMESPACE = "envoy.lb.subset_hint"
+_USAGE_NAMESPACE = "envoy.ai.token_usage"
 _SUBSET = "x-gateway-destination-endpoint-subset"
 _PIECE = 60_000
 """Bytes of a body in one message of full duplex. Some data planes take no more than 64 KiB in one."""
@@ -96,6 +99,12 @@ def served_by(message: ProcessingRequest) -> str:
         return ""
     address: str = found[_DESTINATION_NAMESPACE].fields[_SERVED_BY].string_value
     return address
+
+
+def usage_of(message: ProcessingRequest) -> Usage | None:
+    """What Envoy has counted in an answer; None where it could not."""
+    found = message.metadata_context.typed_filter_metadata
+    return read_usage(found[_USAGE_NAMESPACE].value) if _USAGE_NAMESPACE in found else None
 
 
 def subset_of(message: ProcessingRequest) -> frozenset[str] | None:
@@ -260,3 +269,8 @@ def encode_body_reply(reply: BodyReply, facts: Facts | None = None) -> bytes:
     if reply.set_headers:
         common.header_mutation.CopyFrom(_mutation(reply.set_headers))
     return _bytes(ProcessingResponse(response_body=BodyResponse(response=common))) + told
+
+
+def encode_trailers_reply(facts: Facts | None) -> bytes:
+    """Reply to the trailers of an answer; `facts` go to the access log."""
+    return CONTINUE_TRAILERS + parts.number_metadata("sluice", facts) if facts else CONTINUE_TRAILERS

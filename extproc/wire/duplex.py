@@ -63,10 +63,10 @@ class Framing(msgspec.Struct, frozen=True):
         body = chunk if reply.body is None else reply.body
         return codec.encode_pieces("response_body", body, end=end, facts=facts)
 
-    def answer_trailers(self, reply: BodyReply) -> Replies:
+    def answer_trailers(self, reply: BodyReply, facts: Facts | None = None) -> Replies:
         """To the trailers of an answer, after what was held back of its body."""
         if not self.duplex_response:
-            return (codec.CONTINUE_TRAILERS,)
+            return (codec.encode_trailers_reply(facts),)
         return (*codec.encode_pieces("response_body", reply.body or b"", end=False), codec.CONTINUE_TRAILERS)
 
 

@@ -45,6 +45,7 @@ def complete(record: ExchangeRecord, exchange: Exchange, request: Request | None
     record.ending = exchange.ending or Ending.CLIENT_GONE
     record.usage = exchange.usage
     record.completion_bytes, record.events = exchange.completion_bytes, exchange.events
+    record.unseen = exchange.counted_by_envoy
     record.first_token, record.last_token = exchange.first_token, exchange.last_token
     if request is not None and (guarding := request.guarding) is not None:
         record.seen, record.guard_failures = guarding.seen, guarding.failures

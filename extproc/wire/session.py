@@ -282,13 +282,14 @@ class Session:
         refusal = refuse(Ending.UNREADABLE_ANSWER, "The destination's answer cannot be decoded.")
         return (codec.encode_answer(refusal, {"sluice": log_facts(self._record)}),)
 
-    def _response_trailers(self, _message: Any) -> Replies:
-        reply = self._exchange.response_trailers()
+    def _response_trailers(self, message: Any) -> Replies:
+        counted = self._exchange.counted_by_envoy
+        reply = self._exchange.response_trailers(codec.usage_of(message) if counted else None)
         self.done = True
         self._settle()
         if reply.broken:
             return self._break_off()
-        return self._framing.answer_trailers(reply)
+        return self._framing.answer_trailers(reply, log_facts(self._record) if counted else None)
 
     def _request_trailers(self, _message: Any) -> Replies:
         if not self._framing.duplex_request:

@@ -144,6 +144,10 @@ class GatewaySpec(Spec, frozen=True, kw_only=True):
     predictor: Predictor = field(default_factory=Predictor)
     shared_state: SharedState | None = None
     """Without it, traffic policies keep their state in the memory of each filter."""
+    usage: Literal["auto", "envoy", "filter"] = "auto"
+    """Who counts the tokens of streamed answers of pools. `envoy`: Envoy (1.40), where nothing else has to read the
+    answer. `filter`: Sluice always. `auto`: Envoy under `sluice run`, where pool and policies do not need the time of
+    the first token, which Envoy does not tell."""
     host_aliases: dict[str, str] = {}
     """Provider host to `IP:PORT`, for networks without DNS; certificates are still checked against the host."""
     trusted_ca: str | None = None

@@ -52,6 +52,8 @@ class Control(Outbound):
         """When a ping was sent that has not been answered."""
         self._settled = False
         """Whether the peer's first settings have come."""
+        self._empty_since: float | None = None
+        """Since when a connection that is to go has had no streams."""
         self._last_stream = 0
         self._last_taken = LARGEST_WINDOW
         """Streams above it are refused."""
@@ -71,6 +73,8 @@ class Control(Outbound):
             return
         if not self._settled and now - self._began > limits.handshake_timeout:
             self.fail(Code.SETTINGS_TIMEOUT, "no HTTP/2 greeting in time")
+        elif self._empty_since is not None and now - self._empty_since > limits.linger:
+            self.over = True
         elif self._block_began is not None and now - self._block_began > limits.handshake_timeout:
             self.fail(Code.ENHANCE_YOUR_CALM, "a header block takes too long")
         elif self._asked is not None:
@@ -103,9 +107,10 @@ class Control(Outbound):
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"too many {kind.replace('_', ' ')}")
 
     def closed(self) -> None:
-        """A stream is over."""
+        """A stream is over. After the last one of a connection that is to go, its peer closes it: what that still sends
+        would break the connection before everything has been read, if this side did."""
         if self.shutting and not self.streams and self._last_taken != LARGEST_WINDOW:
-            self.over = True
+            self._empty_since = self._now
 
     def _ask(self, payload: bytes, now: float) -> None:
         self._asked = now

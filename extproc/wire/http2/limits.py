@@ -46,6 +46,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A connection with streams that is silent for so long is asked whether it is still there."""
     keepalive_timeout: float = 20.0
     """For the answer to that, and for a peer that does not take what is sent."""
+    linger: float = 2.0
+    """For a peer to close a connection that it was asked to leave, once it has no streams."""
 
     early_resets: Rate = Rate(20_000, 2_000)
     """Streams reset before anything was answered."""
