@@ -41,32 +41,67 @@ def _number(message: Any, field: str) -> int:
     return found
 
 
-_BODY_PATH = (
+class _Around:
+    """The bytes that stand before a payload in nested fields: looked up for short payloads, made for longer ones.
+
+    `path` has the numbers of the fields around the payload, the innermost first.
+    """
+
+    __slots__ = ("_heads", "_path")
+    _SHORT = 256
+
+    def __init__(self, *path: int) -> None:
+        self._path = path
+        self._heads = [self.head(size) for size in range(self._SHORT)]
+
+    def head(self, size: int) -> bytes:
+        head = b""
+        for number in self._path:
+            head = bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(size + len(head)) + head
+        return head
+
+    def __call__(self, payload: bytes) -> bytes:
+        size = len(payload)
+        return (self._heads[size] if size < self._SHORT else self.head(size)) + payload
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_NEW_BODY = _Around(
     _number(BodyMutation, "body"),
     _number(CommonResponse, "body_mutation"),
     _number(BodyResponse, "response"),
     _number(ProcessingResponse, "request_body"),
 )
-"""Fields around a request's new body, the innermost first."""
 
-_AROUND: dict[Phase, tuple[int, ...]] = {
+_PHASES: dict[Phase, tuple[int, ...]] = {
     "request_headers": (_number(HeadersResponse, "response"), _number(ProcessingResponse, "request_headers")),
     "request_body": (_number(BodyResponse, "response"), _number(ProcessingResponse, "request_body")),
 }
 _MUTATION = _number(CommonResponse, "header_mutation")
-_SET_PATHS = {phase: (_number(HeaderMutation, "set_headers"), _MUTATION, *path) for phase, path in _AROUND.items()}
-_REMOVE_PATHS = {
-    phase: (_number(HeaderMutation, "remove_headers"), _MUTATION, *path) for phase, path in _AROUND.items()
+_SET = {phase: _Around(_number(HeaderMutation, "set_headers"), _MUTATION, *path) for phase, path in _PHASES.items()}
+_REMOVE = {
+    phase: _Around(_number(HeaderMutation, "remove_headers"), _MUTATION, *path) for phase, path in _PHASES.items()
 }
-_OPTION_HEADER = _number(HeaderValueOption, "header")
-_HEADER_KEY, _HEADER_VALUE = _number(HeaderValue, "key"), _number(HeaderValue, "raw_value")
+_OPTION = _Around(_number(HeaderValueOption, "header"))
+_HEADER_KEY = _Around(_number(HeaderValue, "key"))
+_HEADER_VALUE = _Around(_number(HeaderValue, "raw_value"))
 _OVERWRITE: bytes = HeaderValueOption(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD).SerializeToString()
 
-_DYNAMIC_METADATA = _number(ProcessingResponse, "dynamic_metadata")
-_FIELDS = _number(Struct, "fields")
-_STRUCT_VALUE, _STRING_VALUE = _number(Value, "struct_value"), _number(Value, "string_value")
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 """Fields of a map's entries, as the encoding defines them."""
+_DYNAMIC_METADATA = _Around(_number(ProcessingResponse, "dynamic_metadata"))
+_FIELD = _Around(_number(Struct, "fields"))
+_NAMED = _Around(_ENTRY_KEY)
+_STRING = _Around(_number(Value, "string_value"), _ENTRY_VALUE)
+_STRUCT = _Around(_number(Value, "struct_value"), _ENTRY_VALUE)
 _DOUBLE = Packer("<d")
 
 CLEAR_ROUTE_CACHE: dict[Phase, bytes] = {
@@ -76,40 +111,16 @@ CLEAR_ROUTE_CACHE: dict[Phase, bytes] = {
 
 def set_header(phase: Phase, name: str, value: bytes) -> bytes:
     """A header that is set. Nothing of it is kept: values are paths, lengths and keys that rotate."""
-    header = _delimited(_HEADER_KEY, name.encode()) + _delimited(_HEADER_VALUE, value)
-    option = _delimited(_OPTION_HEADER, header) + _OVERWRITE
-    return _nested(_SET_PATHS[phase], option)
+    return _SET[phase](_OPTION(_HEADER_KEY(name.encode()) + _HEADER_VALUE(value)) + _OVERWRITE)
 
 
 def remove_header(phase: Phase, name: str) -> bytes:
-    return _nested(_REMOVE_PATHS[phase], name.encode("latin-1"))
-
-
-def _nested(path: tuple[int, ...], payload: bytes) -> bytes:
-    """A message inside others; `path` has the numbers of the fields around it, the innermost first."""
-    for number in path:
-        payload = _delimited(number, payload)
-    return payload
+    return _REMOVE[phase](name.encode("latin-1"))
 
 
 def new_body(body: bytes) -> tuple[bytes, bytes]:
     """A request's new body, as the bytes before it and itself."""
-    head = b""
-    size = len(body)
-    for number in _BODY_PATH:
-        head = bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(size + len(head)) + head
-    return head, body
-
-
-def _varint(value: int) -> bytes:
-    if value <= 0x7F:
-        return bytes((value,))
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return _NEW_BODY.head(len(body)), body
 
 
 def metadata(namespaces: Metadata) -> bytes:
@@ -117,24 +128,21 @@ def metadata(namespaces: Metadata) -> bytes:
     out = b""
     for namespace, values in namespaces.items():
         fields = b"".join([_member(name, value) for name, value in values.items()])
-        out += _delimited(_FIELDS, _name(namespace) + _delimited(_ENTRY_VALUE, _delimited(_STRUCT_VALUE, fields)))
-    return _delimited(_DYNAMIC_METADATA, out)
+        out += _FIELD(_name(namespace) + _STRUCT(fields))
+    return _DYNAMIC_METADATA(out)
 
 
 def _member(name: str, value: str | float | bool) -> bytes:
     """One field of a `Struct`."""
-    if isinstance(value, bool):
-        return _flag(name, value)
-    if not isinstance(value, str):
-        return _number_head(name) + _DOUBLE.pack(value)
-    return _delimited(_FIELDS, _name(name) + _delimited(_ENTRY_VALUE, _delimited(_STRING_VALUE, value.encode())))
+    if isinstance(value, str):
+        return _FIELD(_name(name) + _STRING(value.encode()))
+    return _flag(name, value) if isinstance(value, bool) else _number_head(name) + _DOUBLE.pack(value)
 
 
 def number_metadata(namespace: str, facts: Mapping[str, float | bool]) -> bytes:
     """Dynamic metadata that differs with every request: numbers, each of which takes the same room, and flags."""
     fields = b"".join([_member(name, value) for name, value in facts.items()])
-    value = _delimited(_STRUCT_VALUE, fields)
-    return _delimited(_DYNAMIC_METADATA, _delimited(_FIELDS, _name(namespace) + _delimited(_ENTRY_VALUE, value)))
+    return _DYNAMIC_METADATA(_FIELD(_name(namespace) + _STRUCT(fields)))
 
 
 @lru_cache(maxsize=_KEPT)
@@ -152,11 +160,7 @@ def _flag(name: str, value: bool) -> bytes:
 
 @lru_cache(maxsize=_KEPT)
 def _name(name: str) -> bytes:
-    return _delimited(_ENTRY_KEY, name.encode())
-
-
-def _delimited(number: int, payload: bytes) -> bytes:
-    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(len(payload)) + payload
+    return _NAMED(name.encode())
 
 
 def struct(namespaces: Metadata) -> Struct:
