@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -14,8 +15,12 @@ _encode = msgspec.json.encode
 _number = msgspec.json.Decoder(float).decode
 
 
+@lru_cache(maxsize=1024)
 def spellings(name: str) -> tuple[str, ...]:
-    """A name as it is written usually, and as Google's APIs also take it: `maxOutputTokens`, `max_output_tokens`."""
+    """A name as it is written usually, and as Google's APIs also take it: `maxOutputTokens`, `max_output_tokens`.
+
+    Asked of names that operations and configuration have, never of a client's.
+    """
     other = _WORD.sub(lambda letter: "_" + letter[0].lower(), name)
     return (name,) if other == name else (name, other)
 
@@ -41,7 +46,7 @@ class Fields:
         """Where the body has this field: it may be there in more than one spelling."""
         outer, _, inner = name.partition(".")
         if not inner:
-            return tuple(each for each in spellings(outer) if self._at(each) is not None)
+            return tuple([each for each in spellings(outer) if self._at(each) is not None])
         return tuple(
             f"{container}.{each}"
             for container in spellings(outer)

@@ -102,6 +102,8 @@ _FIELD = _Around(_number(Struct, "fields"))
 _NAMED = _Around(_ENTRY_KEY)
 _STRING = _Around(_number(Value, "string_value"), _ENTRY_VALUE)
 _STRUCT = _Around(_number(Value, "struct_value"), _ENTRY_VALUE)
+_CONFIGURED = frozenset(("target", "kind", "route", "provider"))
+"""Facts whose values the configuration names, so that there are few different ones and they are kept."""
 _DOUBLE = Packer("<d")
 
 CLEAR_ROUTE_CACHE: dict[Phase, bytes] = {
@@ -124,7 +126,7 @@ def new_body(body: bytes) -> tuple[bytes, bytes]:
 
 
 def metadata(namespaces: Metadata) -> bytes:
-    """Dynamic metadata of a reply. Names are constants and kept; values, such as a model's name, are not."""
+    """Dynamic metadata of a reply. What clients name, such as a model, is not kept."""
     out = b""
     for namespace, values in namespaces.items():
         fields = b"".join([_member(name, value) for name, value in values.items()])
@@ -135,6 +137,8 @@ def metadata(namespaces: Metadata) -> bytes:
 def _member(name: str, value: str | float | bool) -> bytes:
     """One field of a `Struct`."""
     if isinstance(value, str):
+        if name in _CONFIGURED:
+            return _text(name, value)
         return _FIELD(_name(name) + _STRING(value.encode()))
     return _flag(name, value) if isinstance(value, bool) else _number_head(name) + _DOUBLE.pack(value)
 
@@ -143,6 +147,11 @@ def number_metadata(namespace: str, facts: Mapping[str, float | bool]) -> bytes:
     """Dynamic metadata that differs with every request: numbers, each of which takes the same room, and flags."""
     fields = b"".join([_member(name, value) for name, value in facts.items()])
     return _DYNAMIC_METADATA(_FIELD(_name(namespace) + _STRUCT(fields)))
+
+
+@lru_cache(maxsize=_KEPT)
+def _text(name: str, value: str) -> bytes:
+    return _FIELD(_name(name) + _STRING(value.encode()))
 
 
 @lru_cache(maxsize=_KEPT)
