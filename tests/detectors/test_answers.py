@@ -124,7 +124,7 @@ def test_the_classifier_is_asked_only_where_somebody_acts_on_it() -> None:
 
 
 def test_names_are_masked_and_statements_left_alone_unless_wanted() -> None:
-    policy = Policy(actions={"PERSON": "mask", "BUSINESS_PERSONNEL": "deny"})
+    policy = Policy(actions={"PERSON": "mask", "BUSINESS_FINANCE": "deny"})
     text = "Bob earns ten more per month. "
     assert through(reader(policy, classifier=Predicting()).open(), text) == "[PERSON] earns ten more per month. "
     assert through(reader(policy, classifier=Predicting(), statements=True).open(), text) == ""
