@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup redis run test lint type bench bench-pool bench-scrape bench-detectors bench-flow bench-house proto render clean
+.PHONY: help setup redis run test lint type bench bench-pool bench-scrape bench-detectors bench-guard bench-flow bench-house proto render clean
 
 help:            ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-scrape: setup ## Measure what reading the metrics of 100 endpoints costs
 
 bench-detectors: setup ## Detection rates and cost, beside Presidio's defaults and detect-secrets
 	@$(BIN)/python -m bench.detectors
+
+bench-guard: setup   ## Harmless conversations through the default security policy
+	@$(BIN)/python -m bench.guard
 
 bench-flow: setup    ## Flow control under load, shortest job first, and what a decision costs
 	@$(BIN)/python -m bench.flow
