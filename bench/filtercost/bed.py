@@ -74,12 +74,14 @@ class Bed:
         sluice, last = self._sluice(self._stack, directory, address, sluice_admin)
         self.ready_seconds = statistics.median([*times, last])
         filters: dict[str, tuple[Child | None, str | None]] = {"sluice": (sluice, address), "none": (None, None)}
-        filters["grpcio"] = self._on_grpcio(directory, sluice_admin)
+        filters["grpcio"] = self._another("grpcio", directory, sluice_admin, "--transport", "grpcio")
+        filters["native"] = self._another("native", directory, sluice_admin)
         for kind in ("plain", "own"):
             filters[kind] = self._empty(kind)
-        rendered = self._render(directory, address, listener)
+        rendered = self._render(directory, address)
+        counting = self._render(self.place / "native", address)
         for name in LANES:
-            self.lanes[name] = self._lane(name, rendered, *filters[name])
+            self.lanes[name] = self._lane(name, counting if name == "native" else rendered, *filters[name])
 
     def seen(self) -> dict[str, Any]:
         """What the destination has got: counters and the last request."""
@@ -116,14 +118,15 @@ class Bed:
         child = self._stack.enter_context(Child(command, self.place / "upstream.log"))
         child.await_ready(lambda: accepts(ports[-1]))
 
-    def _on_grpcio(self, directory: Path, admin: int) -> tuple[Child, str]:
-        """The same configuration and admin page elsewhere, so that it can run beside the other."""
-        place, (own_admin,) = self.place / "grpcio", free_ports(1)
+    def _another(self, name: str, directory: Path, admin: int, *options: str) -> tuple[Child, str]:
+        """Sluice with the same configuration and an admin page elsewhere, so that it can run beside the first."""
+        place, (own_admin,) = self.place / name, free_ports(1)
         shutil.copytree(directory, place)
         for file in place.iterdir():
-            file.write_text(file.read_text().replace(str(admin), str(own_admin)))
-        address = f"unix:{self.place}/grpcio.sock"
-        return self._sluice(self._stack, place, address, own_admin, "--transport", "grpcio")[0], address
+            text = file.read_text().replace(f"admin: {{port: {admin}}}", f"admin: {{port: {own_admin}}}")
+            file.write_text(text.replace("usage: filter", "usage: envoy") if name == "native" else text)
+        address = f"unix:{self.place}/{name}.sock"
+        return self._sluice(self._stack, place, address, own_admin, *options)[0], address
 
     def _sluice(
         self, stack: ExitStack, directory: Path, address: str, admin: int, *options: str
@@ -152,7 +155,7 @@ class Bed:
         child.await_ready(lambda: accepts(port) if kind == "plain" else socket.exists())
         return child, address
 
-    def _render(self, directory: Path, address: str, listener: int) -> dict[str, Any]:
+    def _render(self, directory: Path, address: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "extproc", "render", "envoy", "-c", str(directory), "--filter", address]
         environ = {**os.environ, "BENCH_KEY": manifests.KEY}
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
@@ -163,7 +166,7 @@ class Bed:
 
     def _lane(self, name: str, rendered: dict[str, Any], filter_: Child | None, address: str | None) -> Lane:
         port, admin = free_ports(2)
-        if name in ("sluice", "grpcio"):
+        if name in ("sluice", "grpcio", "native"):
             config = manifests.on_ports(rendered, listener=port, admin=admin, filter_address=address)
         else:
             config = manifests.without_sluice(rendered, listener=port, admin=admin, filter_address=address)

@@ -21,6 +21,7 @@ spec:
   listener: {{port: {listener}}}
   admin: {{port: {admin}}}
   accessLog: {{enabled: false}}
+  usage: filter
 ---
 apiVersion: sluice.dev/v1alpha1
 kind: LLMProvider

@@ -86,7 +86,7 @@ def _round(bed: Bed, load: Load, variant: Variant, body: bytes) -> Sample:
         files = {"body": bed.place / "body.json", "script": bed.place / "load.lua"}
         result = run_wrk(lane.port, host=variant.host, **files, connections=load.connections, seconds=load.seconds)
     used = _reading(bed, lane).since(before)
-    return sample(used, result, stream=load.stream)
+    return sample(used, result, stream=load.stream, native=variant.native)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +111,15 @@ class Reading:
         )
 
 
-def sample(used: Reading, result: LoadResult, *, stream: bool) -> Sample:
+def sample(used: Reading, result: LoadResult, *, stream: bool, native: bool = False) -> Sample:
     """What one round has cost per unit. Raises LoadError if not a single unit was seen."""
     if not stream:
         units, messages = result.requests, used.messages / used.streams if used.streams else 0.0
-    elif used.streams:  # Envoy may have read two events at once: what costs is the message
+    elif used.streams and not native:  # Envoy may have read two events at once: what costs is the message
         units = used.messages - MESSAGES_BEFORE_EVENTS * used.streams
         messages = units / used.events if used.events else 0.0
     else:
-        units, messages = used.events, 0.0
+        units, messages = used.events, used.messages / used.events if used.events else 0.0
     if units <= 0:
         raise LoadError(f"nothing was answered within {result.seconds:.1f} s")
     return Sample(

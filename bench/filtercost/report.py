@@ -13,7 +13,20 @@ import msgspec
 from rich.table import Table
 
 from bench.filtercost.measure import Measured, Sample
-from bench.filtercost.variants import ALONE, COUNT, EMPTY, LARGE, MEDIUM, NONE, SMALL, STEER, STREAM, Load, Variant
+from bench.filtercost.variants import (
+    ALONE,
+    COUNT,
+    EMPTY,
+    LARGE,
+    MEDIUM,
+    NATIVE,
+    NONE,
+    SMALL,
+    STEER,
+    STREAM,
+    Load,
+    Variant,
+)
 
 COLUMNS = (
     "load",
@@ -57,12 +70,16 @@ def bars(measured: Mapping[Load, Measured], ready_seconds: float) -> list[Bar]:
     """What is demanded of Sluice, from the loads that decide it."""
     alone, small = measured[ALONE], measured[SMALL]
     base = alone.added(EMPTY, NONE, _p50)
+    stream = measured[STREAM]
+    bare = stream.median(NONE, _envoy)
     return [
         Bar("json-1kb-cpu-ratio", small.ratio(STEER, EMPTY), 0.12),
         Bar("json-1kb-envoy-cpu-ratio", small.median(STEER, _envoy) / small.median(EMPTY, _envoy), 0.6),
         Bar("json-one-connection-cpu-ratio", alone.ratio(STEER, EMPTY), 0.4),
         Bar("added-p50-ratio", alone.added(STEER, NONE, _p50) / base if base > 0 else math.inf, 0.5),
-        Bar("sse-event-filter-cpu-ratio", measured[STREAM].ratio(COUNT, EMPTY), 0.3),
+        Bar("sse-event-filter-cpu-ratio", stream.ratio(COUNT, EMPTY), 0.3),
+        Bar("sse-event-native-cpu-ratio", stream.ratio(NATIVE, EMPTY), 0.01),
+        Bar("sse-event-native-envoy-ratio", stream.median(NATIVE, _envoy) / bare, max(1.6, 1 + 12e-6 / bare)),
         Bar("body-100kb-cpu-ratio", measured[MEDIUM].ratio(STEER, EMPTY), 0.35),
         Bar("body-1mb-cpu-ratio", measured[LARGE].ratio(STEER, EMPTY), 0.6),
         Bar("rss-after-1mb-mb", measured[LARGE].resident[STEER], 150),

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from bench.filtercost.manifests import REWRITE_HOST, STEER_HOST
 
-LANES = ("none", "plain", "own", "grpcio", "sluice")
-"""One Envoy each: without filter, with the two empty filters, with Sluice on the gRPC library, with Sluice as it is."""
+LANES = ("none", "plain", "own", "grpcio", "sluice", "native")
+"""One Envoy each: without filter, with the two empty filters, with Sluice on the gRPC library, with Sluice as it is,
+and with Sluice where Envoy counts tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Variant:
     host: str = STEER_HOST
     edits: bool = False
     """The destination gets another model than the client asked for."""
+    native: bool = False
+    """Envoy counts tokens, so that the filter sees no events."""
     steers: bool = False
     """The filter chooses the endpoint."""
 
@@ -45,11 +48,12 @@ OWN = Variant("empty filter, Sluice's transport", "own")
 REWRITE = Variant("Sluice: route + rewrite", "sluice", REWRITE_HOST, edits=True)
 STEER = Variant("Sluice: + least-loaded", "sluice", edits=True, steers=True)
 COUNT = Variant("Sluice: + SSE accounting", "sluice", edits=True, steers=True)
+NATIVE = Variant("Sluice: tokens counted by Envoy", "native", edits=True, steers=True, native=True)
 STEER_GRPCIO = Variant("the same on the gRPC library", "grpcio", edits=True, steers=True)
 
 _ALL = (NONE, EMPTY, OWN, REWRITE, STEER, STEER_GRPCIO)
 _SIZES = (NONE, EMPTY, OWN, STEER)
-_STREAMS = (NONE, EMPTY, OWN, COUNT, STEER_GRPCIO)
+_STREAMS = (NONE, EMPTY, OWN, COUNT, NATIVE, STEER_GRPCIO)
 
 ALONE = Load("1 KB, one connection", 1000, _ALL, rounds=7, seconds=1.0)
 SMALL = Load("1 KB", 1000, _ALL, connections=16, rounds=7, seconds=1.5)

@@ -26,6 +26,7 @@ from bench.filtercost.variants import (
     LARGE,
     LOADS,
     MEDIUM,
+    NATIVE,
     NONE,
     SMALL,
     STEER,
@@ -125,7 +126,7 @@ def test_bars_come_from_the_loads_that_they_name() -> None:
     loads = {
         ALONE: measured(ALONE, {NONE: [0], EMPTY: [600], STEER: [240]}, latency),
         SMALL: measured(SMALL, {NONE: [0], EMPTY: [100], STEER: [13]}),
-        STREAM: measured(STREAM, {NONE: [0], EMPTY: [60], COUNT: [15]}),
+        STREAM: measured(STREAM, {NONE: [0], EMPTY: [60], COUNT: [15], NATIVE: [0.3]}),
         MEDIUM: measured(MEDIUM, {NONE: [0], EMPTY: [100], STEER: [34]}),
         LARGE: measured(LARGE, {NONE: [0], EMPTY: [1000], STEER: [610]}),
     }
@@ -136,6 +137,8 @@ def test_bars_come_from_the_loads_that_they_name() -> None:
         "json-one-connection-cpu-ratio": (0.4, True),
         "added-p50-ratio": (0.375, True),
         "sse-event-filter-cpu-ratio": (0.25, True),
+        "sse-event-native-cpu-ratio": (0.005, True),
+        "sse-event-native-envoy-ratio": (1.0, True),
         "body-100kb-cpu-ratio": (0.34, True),
         "body-1mb-cpu-ratio": (0.61, False),
         "rss-after-1mb-mb": (70.0, True),
@@ -216,5 +219,5 @@ def test_a_quick_run_measures_everything(tmp_path: Path) -> None:
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("bar ")]
     assert [line[1] for line in lines] == [line[1] for line in lines if line[4] in ("ok", "short")]
     assert done.stdout.splitlines()[-len(lines) :] == [" ".join(line) for line in lines]
-    assert len(lines) == 9
+    assert len(lines) == 11
     assert all(load_.name in page.read_text() for load_ in LOADS)
