@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -27,7 +28,7 @@ _MAX_PEERS = 1024
 _CHECKS_PER_HEARTBEAT = 4
 _OPTIONS = (
     ("grpc.max_receive_message_length", 512 * 1024),
-    ("grpc.so_reuseport", 0),
+    ("grpc.so_reuseport", 1),  # a server that replaces another listens before that one ends
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
@@ -84,6 +85,8 @@ class ReportServer:
         self._token = token
         self._clock = clock
         self._refused: OrderedDict[str, None] = OrderedDict()
+        self.open = True
+        """Whether agents may come; others are told to try again."""
         self._watch: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_AGENTS)
         handler = grpc.stream_stream_rpc_method_handler(
@@ -93,9 +96,12 @@ class ReportServer:
         )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Report": handler}),))
 
-    async def start(self) -> int:
-        """Gives the port. Raises OSError if the address or a file cannot be had."""
+    async def start(self, *, beside: bool = False) -> int:
+        """Gives the port. Raises OSError if the address or a file cannot be had. `beside`: another server of this
+        process listens on the same port, which this one is about to replace."""
         settings = self._settings
+        if not beside:
+            _check_free(settings.address)
         try:
             if settings.tls is None:
                 port: int = self._server.add_insecure_port(settings.address)
@@ -107,11 +113,16 @@ class ReportServer:
         self._watch = asyncio.create_task(self._end_silent(), name="silent agents")
         return port
 
+    def end(self, reason: str) -> None:
+        """Every endpoint that agents report leaves, and no further agent is let in."""
+        self.open = False
+        self._agents.end_all(reason)
+
     async def stop(self) -> None:
-        """Every endpoint that agents report leaves."""
+        self.end("the gateway no longer listens for agents")
         if self._watch is not None:
             self._watch.cancel()
-        self._agents.end_all("the gateway no longer listens for agents")
+            await asyncio.gather(self._watch, return_exceptions=True)
         await self._server.stop(0)
 
     async def _end_silent(self) -> None:
@@ -121,6 +132,8 @@ class ReportServer:
 
     async def _report(self, _requests: object, context: Any) -> None:
         peer = _host(context.peer())
+        if not self.open:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway's settings for agents change; try again")
         if not self._is_known(context.invocation_metadata()):
             self._log_once(peer)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not the gateway's")
@@ -192,6 +205,18 @@ class ReportServer:
         self._refused[peer] = None
         if len(self._refused) > _MAX_PEERS:
             self._refused.popitem(last=False)
+
+
+def _check_free(address: str) -> None:
+    """Raises OSError if anybody listens there: the server would share the port with them."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen for agents on {address}: {error.strerror}") from error
 
 
 def _registration(message: Any) -> Registration:

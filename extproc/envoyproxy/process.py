@@ -115,24 +115,40 @@ class EnvoyProxy:
         self._tasks["supervisor"] = asyncio.create_task(self._supervise(), name="envoy-supervisor")
 
     async def apply(self, config: EnvoyConfig) -> None:
+        """`prepare` and `commit` in one."""
+        (await self.prepare(config)).commit()
+
+    async def prepare(self, config: EnvoyConfig) -> ProxyChange:
         """Replaces the configuration without losing a request and returns once Envoy uses it.
 
-        Requests that the filter decided, or is about to decide, under the one before still find their destination.
+        Requests that the filter decides under the one before, now or later, still find their destination.
         Raises ProxyRejected, or ProxyError if Envoy does not answer in time; everything is as before then.
         """
         async with self._changing:
             current = self._current
             if current is None:
                 raise ProxyError("Envoy has not been started")
-            if config == current:
-                return
-            now = asyncio.get_running_loop().time()
-            retired = [entry for entry in self._retired if entry[0] > now and entry[1] != current]
-            retired.append((now + self._linger, current))
-            await self._push(retired, config)
-            self._retired, self._current = retired, config
+            if config != current:
+                now = asyncio.get_running_loop().time()
+                retired = [entry for entry in self._retired if entry[0] > now and entry[1] != current]
+                retired.append((now + self._linger, current))
+                await self._push(retired, config)
+                self._retired, self._current = retired, config
+        return ProxyChange(self, current)
+
+    def forget_later(self) -> None:
+        """Takes what has been retired out of Envoy in a while."""
+        if not self._retired:
+            return
         if "forgetting" not in self._tasks or self._tasks["forgetting"].done():
             self._tasks["forgetting"] = asyncio.create_task(self._forget(), name="envoy-forgetting")
+
+    async def restore(self, config: EnvoyConfig) -> None:
+        """Back to the configuration before; what was decided under the other finds its destination for a while."""
+        try:
+            (await self.prepare(config)).commit()
+        except ProxyError as error:
+            self._on_log(f"Envoy could not go back to the configuration before: {error}")
 
     async def stop(self, grace: float) -> None:
         """Stops accepting, waits up to `grace` seconds for running requests, then ends Envoy. May be called twice."""
@@ -251,3 +267,17 @@ class EnvoyProxy:
             await self._relay
             raise ProxyError(f"Envoy ended with status {self._process.returncode}: {self._last_line}")
         return await self._files.in_force() and await self._admin.ready()
+
+
+class ProxyChange:
+    """A configuration that Envoy uses already: it knows the destinations of the one before as well."""
+
+    def __init__(self, proxy: EnvoyProxy, before: EnvoyConfig) -> None:
+        self._proxy = proxy
+        self._before = before
+
+    def commit(self) -> None:
+        self._proxy.forget_later()
+
+    async def undo(self) -> None:
+        await self._proxy.restore(self._before)

@@ -7,7 +7,7 @@ import gc
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from extproc.admin.server import AdminServer, AdminView
 from extproc.envoyproxy.process import EnvoyProxy, ProxyError
 from extproc.envoyproxy.version import COUNTING, Version, check
 from extproc.live.build import build
+from extproc.live.change import Changes
 from extproc.live.flow import FlowControl, FlowError
 from extproc.live.inspect import Inspection
 from extproc.live.pools import Pools
 from extproc.live.reports import Reports
-from extproc.live.request_flow import LiveFlow
-from extproc.live.security import Security, SecurityError
+from extproc.live.security import Security
 from extproc.render import RenderError, render
 from extproc.resources.kinds.gateway import Listener
 from extproc.resources.load import load
@@ -41,6 +41,9 @@ from extproc.wire.server import Server, TransportName
 from extproc.wire.service import Service
 
 log = logging.getLogger("sluice")
+
+_REFUSALS = (FlowError, OSError, ProxyError, RenderError, ValueError)
+"""Raised by a part that cannot go over to a configuration; `SecurityError` and a pool's `BadPolicy` are ValueErrors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,6 @@ class App:
             pools=self._pools.summaries,
             flow=self._flow.status,
         )
-        if gateway.telemetry.audit_log:
-            logging.getLogger(audit.LOGGER).setLevel(logging.INFO)
         estimator = Estimator()
         sinks: dict[str, Sink] = {"metrics": self._metrics.record, "audit": AuditLog()}
         ledger = UsageLedger(estimator, sinks, failed=self._metrics.sink_failed)
@@ -98,10 +99,11 @@ class App:
     async def start(self) -> None:
         """Raises OSError if an address is taken, ProxyError if Envoy does not start. `stop` is due in any case."""
         options = self._options
-        self._use(self._snapshot, self._secrets, *await self._build(self._snapshot, self._secrets))
+        async with Changes() as changes:
+            await self._prepare(self._snapshot, self._secrets, changes)
+            changes.commit()
         await self._admin.start()
         await self._server.start(options.listen)
-        await self._reports.apply(self._snapshot.gateway.spec.agents, self._snapshot.directory)
         if self._proxy is not None:
             if options.envoy_version is not None:
                 check(options.envoy_version, self._snapshot)
@@ -133,28 +135,18 @@ class App:
         try:
             snapshot = load(self._options.directory, environ=self._options.environ)
         except ConfigurationError as error:
-            log.error("configuration refused, the last good one stays:\n%s", error)
-            self._metrics.config_refused()
-            return False
+            return self._refused(f"\n{error}")
         if snapshot == self._snapshot:
             return True
-        secrets = self._secrets_of(snapshot)
         try:
-            live, live_flow = await self._build(snapshot, secrets)
-        except (SecurityError, FlowError) as error:
-            log.error("configuration refused, the last good one stays: %s", error)
-            self._metrics.config_refused()
-            return False
-        try:
-            await self._swap(snapshot, secrets, live, live_flow)
-        except (ProxyError, RenderError, OSError) as error:
-            log.error("the new configuration cannot be put in force, the last good one stays: %s", error)
-            self._metrics.config_refused()
-            await self._reports.apply(self._snapshot.gateway.spec.agents, self._snapshot.directory)
-            await self._pools.prepare(self._snapshot.pools)
-            await self._pools.retain(self._snapshot.pools)
-            return False
-        await self._pools.retain(snapshot.pools)
+            async with Changes() as changes:
+                await self._prepare(snapshot, self._secrets_of(snapshot), changes)
+                changes.commit()
+        except _REFUSALS as error:
+            return self._refused(str(error))
+        except Exception as error:
+            log.exception("fault while a configuration was made ready")
+            return self._refused(repr(error))
         log.info("configuration %d is in force", self._generation)
         admin = snapshot.gateway.spec.admin
         if (admin.address, admin.port) != (self._admin.address, self._admin.port):
@@ -174,36 +166,44 @@ class App:
         await self._security.stop()
         await self._admin.stop()
 
-    async def _swap(self, snapshot: Snapshot, secrets: SecretStore, live: Live, live_flow: LiveFlow | None) -> None:
-        """Envoy first: it knows the routes of both configurations while the filter changes over."""
-        await self._reports.apply(snapshot.gateway.spec.agents, snapshot.directory)
-        if self._proxy is not None:
+    def _refused(self, why: str) -> bool:
+        log.error("configuration refused, the last good one stays: %s", why)
+        self._metrics.config_refused()
+        return False
+
+    async def _prepare(self, snapshot: Snapshot, secrets: SecretStore, changes: Changes) -> None:
+        """Makes every part ready. Raises what the parts raise, of which `_REFUSALS` are no faults.
+
+        Envoy comes last, as it begins with the routes of both configurations at once.
+        """
+        security = changes.add(await self._security.prepare(snapshot, secrets))
+        flow = changes.add(await self._flow.prepare(snapshot, secrets)).live_flow
+        pools = changes.add(await self._pools.prepare(snapshot.pools))
+        queueing = flow.longest_wait if flow is not None else 0.0
+        counted = counted_by_envoy(snapshot, tested=self._tested)
+        live = build(snapshot, secrets, pools.pools, security.watches, flow, queueing, counted)
+        changes.add(await self._reports.prepare(snapshot.gateway.spec.agents, snapshot.directory))
+        if self._proxy is not None and self._generation:
+            listener = snapshot.gateway.spec.listener
+            if listener != self._snapshot.gateway.spec.listener:
+                _check_free(listener)
             if self._options.envoy_version is not None:
                 check(self._options.envoy_version, snapshot)
-            if snapshot.gateway.spec.listener != self._snapshot.gateway.spec.listener:
-                _check_free(snapshot.gateway.spec.listener)
-            await self._proxy.apply(render(snapshot, self._options.listen, tested=self._tested))
-        self._use(snapshot, secrets, live, live_flow)
+            changes.add(await self._proxy.prepare(render(snapshot, self._options.listen, tested=self._tested)))
+        changes.add(_Swap(lambda: self._use(snapshot, secrets, live)))
 
-    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live, live_flow: LiveFlow | None) -> None:
+    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
         self._snapshot, self._secrets, self._service.live = snapshot, secrets, live
-        self._flow.use(live_flow)
-        self._generation += 1
         targets = [target_name(provider) for provider in snapshot.providers.values()]
         targets += [target_name(pool) for pool in snapshot.pools.values()]
         hosts = [*live.table.exact.values(), *(routes for _, routes in live.table.suffixes)]
         models = [model for routes in hosts for model in routes.models]
         models += live.table.default.models if live.table.default else ()
         self._metrics.reserve(targets=targets, models=models)
-        self._metrics.config_loaded(self._generation)
-
-    async def _build(self, snapshot: Snapshot, secrets: SecretStore) -> tuple[Live, LiveFlow | None]:
-        watches = await self._security.prepare(snapshot, secrets)
-        live_flow = await self._flow.prepare(snapshot, secrets)
-        queueing = live_flow.longest_wait if live_flow is not None else 0.0
-        pools = await self._pools.prepare(snapshot.pools)
-        counted = counted_by_envoy(snapshot, tested=self._tested)
-        return build(snapshot, secrets, pools, watches, live_flow, queueing, counted), live_flow
+        audited = snapshot.gateway.spec.telemetry.audit_log
+        logging.getLogger(audit.LOGGER).setLevel(logging.INFO if audited else logging.NOTSET)
+        self._generation += 1
+        self._metrics.config_loaded(self._generation)  # last: whoever sees it may rely on all the rest
 
     def _secrets_of(self, snapshot: Snapshot) -> SecretStore:
         secrets = SecretStore(self._options.environ, snapshot.directory)
@@ -229,6 +229,16 @@ class App:
             endpoints=self._pools.views,
             policies=self._inspection,
         )
+
+
+class _Swap:
+    """The change of what needs no making ready."""
+
+    def __init__(self, use: Callable[[], None]) -> None:
+        self.commit = use
+
+    async def undo(self) -> None:
+        """Nothing was made."""
 
 
 def _check_free(listener: Listener) -> None:

@@ -7,11 +7,11 @@ import itertools
 import logging
 import math
 import uuid
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extproc.live.flow_status import status_of
 from extproc.live.policies import labelling_of, policies_of
 from extproc.live.predictor import PredictorFile
 from extproc.live.request_flow import LiveFlow, Result, Saturation, schedulers
@@ -27,7 +27,7 @@ from extproc.scheduling.policy import Policies
 from extproc.scheduling.ramp import Command
 from extproc.scheduling.shortest import Shortest
 from extproc.scheduling.state.memory import MemoryStore
-from extproc.telemetry.flow import FlowStatus, PredictorStatus, SharedStatus
+from extproc.telemetry.flow import FlowStatus
 
 if TYPE_CHECKING:
     from extproc.shared.store import RedisStore
@@ -47,17 +47,17 @@ class FlowError(Exception):
 
 
 class FlowControl:
-    """One per process, within its event loop. `prepare` makes a configuration's flow, `use` puts it in force."""
+    """One per process, within its event loop. `prepare` makes a configuration's flow, its `commit` puts it in force."""
 
     def __init__(self, clock: Callable[[], float], saturation: Saturation = lambda _pool: None) -> None:
         self.clock = clock
         self.predictor_file = PredictorFile()
-        self.keeps_learning = False
-        """Whether answers are learned from even where no policy asks for it."""
         self._saturation = saturation
         self._memory = MemoryStore()
         self._stores: dict[SharedState, RedisStore] = {}
         self._closing: dict[SharedState, asyncio.TimerHandle] = {}
+        self._claimed: RedisStore | None = None
+        """That of a change which is being made."""
         self._live_flow: LiveFlow | None = None
         self._retired: list[LiveFlow] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -69,17 +69,18 @@ class FlowControl:
     def __repr__(self) -> str:
         return f"<FlowControl {self._live_flow!r} and {len(self._retired)} before it>"
 
-    async def prepare(self, snapshot: Snapshot, secrets: SecretStore) -> LiveFlow | None:
-        """The flow of a configuration; None where it has no traffic policies. Policies that have not changed go on as
-        they are, with those who wait. Raises FlowError."""
+    async def prepare(self, snapshot: Snapshot, secrets: SecretStore) -> FlowChange:
+        """The flow of a configuration. Policies that have not changed go on as they are, with those who wait. Raises
+        FlowError."""
         spec = snapshot.gateway.spec
-        file = spec.predictor.file
-        await self.predictor_file.use(None if file is None else snapshot.directory / Path(file))
-        self.keeps_learning = file is not None
+        file = None if spec.predictor.file is None else snapshot.directory / Path(spec.predictor.file)
         policies = policies_of(snapshot)
-        if not policies.every() and not self.keeps_learning:
-            return None
-        store = await self._store(spec.shared_state, secrets)
+        labelling = labelling_of(snapshot, policies)
+        found = await self.predictor_file.prepare(file)
+        if not policies.every() and file is None:
+            return FlowChange(self, file, found)
+        settings = spec.shared_state
+        store = None if settings is None else await self._store(settings, secrets)
         before = self._live_flow.flow if self._live_flow is not None else None
         flow = Flow(
             policies,
@@ -89,7 +90,17 @@ class FlowControl:
             orders=_orders(policies),
             before=before,
         )
-        return LiveFlow(self, flow, labelling_of(snapshot, policies), store)
+        live_flow = LiveFlow(self, flow, labelling, store, keeps_learning=file is not None)
+        return FlowChange(self, file, found, live_flow, settings)
+
+    def keep(self, settings: SharedState, store: RedisStore) -> None:
+        """The store is one of the process's from here on, which `stop` disconnects."""
+        self._stores[settings], self._claimed = store, None
+
+    def drop(self, store: RedisStore) -> bool:
+        """A store that `prepare` gave is not needed after all; gives whether it has to be stopped."""
+        self._claimed = None
+        return store not in self._stores.values()
 
     def use(self, live_flow: LiveFlow | None) -> None:
         """From here on new requests go through `live_flow`; who waits in an earlier one is served to the end."""
@@ -97,6 +108,8 @@ class FlowControl:
             self._retired.append(self._live_flow)
         self._retired = [each for each in self._retired if not each.flow.idle]
         self._live_flow = live_flow
+        if live_flow is not None:
+            live_flow.flow.tick(self.clock())
         if live_flow is not None and live_flow.store is not None:
             live_flow.store.ramps = lambda: live_flow.flow.ramps
         self._close_unused(live_flow)
@@ -175,19 +188,9 @@ class FlowControl:
         if live_flow is None:
             return FlowStatus()
         now = self.clock()
-        states = report.state(live_flow.flow, now)
-        waiting: Counter[tuple[str, str]] = Counter()
-        for line in live_flow.flow.lines:
-            for (workload, _), _, number, _ in line.queue.flows(line.queue.max_size):
-                waiting[line.policy.name, workload] += number
         if live_flow.store is not None:
             self.spawn(live_flow.store.look(live_flow.flow, now))
-        return FlowStatus(
-            policies=states,
-            waiting=waiting,
-            predictor=_predictor(self.predictor_file.predictor) if live_flow.predicts else None,
-            shared=None if live_flow.store is None else _shared(live_flow.store),
-        )
+        return status_of(live_flow, self.predictor_file.predictor, now)
 
     def _live_flows(self) -> Sequence[LiveFlow]:
         return self._retired if self._live_flow is None else [self._live_flow, *self._retired]
@@ -226,6 +229,9 @@ class FlowControl:
                 self._closing[settings] = loop.call_later(_GRACE, self._close, settings)
 
     def _close(self, settings: SharedState) -> None:
+        if self._stores[settings] is self._claimed:  # a change is being made that will use it again
+            self._closing[settings] = asyncio.get_running_loop().call_later(_GRACE, self._close, settings)
+            return
         del self._closing[settings]
         self.spawn(self._stores.pop(settings).stop())
 
@@ -234,10 +240,8 @@ class FlowControl:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("fault in flow control", exc_info=error)
 
-    async def _store(self, settings: SharedState | None, secrets: SecretStore) -> RedisStore | None:
-        """The store of these settings, connected."""
-        if settings is None:
-            return None
+    async def _store(self, settings: SharedState, secrets: SecretStore) -> RedisStore:
+        """The store of these settings, connected: one that is in use, or a new one."""
         store = self._stores.get(settings)
         if store is None:
             from extproc.shared.options import RedisOptions
@@ -252,40 +256,41 @@ class FlowControl:
             except ValueError as error:
                 raise FlowError(f"the address of Redis cannot be used: {error}") from None
             await store.start()
-            self._stores[settings] = store
+        self._claimed = store
         return store
+
+
+class FlowChange:
+    """A configuration's flow control, made ready."""
+
+    def __init__(
+        self,
+        control: FlowControl,
+        file: Path | None,
+        found: LengthPredictor | None,
+        live_flow: LiveFlow | None = None,
+        settings: SharedState | None = None,
+    ) -> None:
+        """`file` is the predictor's, `found` what it holds if that is used, `settings` are of the flow's store."""
+        self.live_flow = live_flow
+        """None where the configuration has no traffic policies."""
+        self._control = control
+        self._file = file
+        self._found = found
+        self._settings = settings
+
+    def commit(self) -> None:
+        store = None if self.live_flow is None else self.live_flow.store
+        if self._settings is not None and store is not None:
+            self._control.keep(self._settings, store)
+        self._control.predictor_file.use(self._file, self._found)
+        self._control.use(self.live_flow)
+
+    async def undo(self) -> None:
+        store = None if self.live_flow is None else self.live_flow.store
+        if store is not None and self._control.drop(store):
+            await store.stop()
 
 
 def _orders(policies: Policies) -> dict[str, Order]:
     return {name: Shortest() for name, scheduler in schedulers(policies) if scheduler.ordering == "shortest"}
-
-
-def _predictor(predictor: LengthPredictor) -> PredictorStatus:
-    errors = predictor.errors
-    return PredictorStatus(
-        learned=predictor.learned,
-        observed=errors.observed,
-        absolute=errors.absolute,
-        relative=errors.relative,
-        covered=errors.covered,
-        tau=errors.tau(),
-    )
-
-
-def _shared(store: RedisStore) -> SharedStatus:
-    counters = store.counters
-    undelivered, dropped = store.undelivered
-    return SharedStatus(
-        connected=store.mode == "shared",
-        replicas=store.replicas,
-        undelivered=undelivered,
-        counts={
-            "failures": counters.failures,
-            "local": counters.local,
-            "late": counters.late,
-            "unknown": counters.unknown,
-            "emptied": counters.emptied,
-            "unkept": counters.unkept,
-            "dropped": dropped,
-        },
-    )

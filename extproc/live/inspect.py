@@ -53,8 +53,9 @@ async def explain_offline(snapshot: Snapshot, secrets: SecretStore, asked: Writt
     snapshot = replace(snapshot, gateway=gateway)
     control = FlowControl(time.monotonic)
     try:
-        live_flow = await control.prepare(snapshot, secrets)
-        control.use(live_flow)
+        change = await control.prepare(snapshot, secrets)
+        change.commit()
+        live_flow = change.live_flow
         live = build(snapshot, secrets, {name: _pool(name) for name in snapshot.pools}, flow=live_flow)
         return await Inspection(control, lambda: live, Estimator().expect).explain(asked)
     finally:

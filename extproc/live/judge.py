@@ -7,7 +7,8 @@ import hashlib
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import aiohttp
 
@@ -47,6 +48,7 @@ class JudgeClient:
         self._known: OrderedDict[bytes, Opinion] = OrderedDict()
         self._pending: dict[bytes, asyncio.Future[Opinion | None]] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self.failing = False
         """Whether the last question failed."""
 
@@ -71,10 +73,26 @@ class JudgeClient:
         return await asyncio.gather(*map(self.ask, texts))
 
     async def close(self) -> None:
+        """Gives its connections back. A request that still holds it may go on asking, on connections of its own."""
+        self._closed = True
         for pending in tuple(self._pending.values()):
             pending.cancel()
         if self._session is not None:
             await self._session.close()
+
+    @asynccontextmanager
+    async def _connections(self) -> AsyncIterator[aiohttp.ClientSession]:
+        if self._closed:
+            async with self._new_session() as session:
+                yield session
+            return
+        if self._session is None:
+            self._session = self._new_session()
+        yield self._session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=self._most)
+        return aiohttp.ClientSession(connector=connector, auto_decompress=True)
 
     async def _learn(self, key: bytes, text: str) -> Opinion | None:
         """Asks, and remembers before anybody hears of it: nobody may find the text neither known nor pending."""
@@ -101,9 +119,6 @@ class JudgeClient:
         return found
 
     async def _post(self, text: str) -> Opinion:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=self._most)
-            self._session = aiohttp.ClientSession(connector=connector, auto_decompress=True)
         headers = {"content-type": "application/json"}
         if key := self._key():
             headers["authorization"] = f"Bearer {key}"
@@ -112,7 +127,10 @@ class JudgeClient:
         while fence in shown:  # the text cannot know it beforehand, but must not hold it either
             fence = f"==={secrets.token_hex(8)}==="
         body = question(text, model=self._model, language=self._language, fence=fence)
-        async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+        async with (
+            self._connections() as session,
+            session.post(self._url, data=body, headers=headers, allow_redirects=False) as response,
+        ):
             if response.status != 200:
                 raise NonsenseError(f"it answers with status {response.status}")
             answer = await response.content.read(LONGEST_ANSWER + 1)

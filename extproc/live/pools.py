@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from extproc.pool.endpoint import EndpointView, State
 from extproc.pool.engines.dns import AddressSource
@@ -22,34 +23,51 @@ class Pools:
         self._clock = clock
         self._on_members = on_members
         self._runtimes: dict[str, PoolRuntime] = {}
+        self._coming: dict[str, PoolRuntime] = {}
+        """Those of a change that is being made, which Envoy has to know before they are in force."""
+        self._leaving: set[asyncio.Task[None]] = set()
 
-    async def prepare(self, pools: Mapping[str, InferencePool]) -> Mapping[str, Pool]:
-        """Makes every pool of `pools` live, and leaves those that are not among them as they are."""
-        for name, resource in pools.items():
-            config = _config(resource)
-            runtime = self._runtimes.get(name)
-            if runtime is None:
-                runtime = PoolRuntime(config, clock=self._clock, on_members=self._on_members)
+    async def prepare(self, pools: Mapping[str, InferencePool]) -> PoolsChange:
+        """The pools of a configuration: new ones are started. Raises ValueError for one that cannot be."""
+        configs = {name: _config(resource) for name, resource in pools.items()}
+        kept = {name: runtime for name, runtime in self._runtimes.items() if name in configs}
+        edits = [run.prepare(configs[name]) for name, run in kept.items() if run.config != configs[name]]
+        new: dict[str, PoolRuntime] = {}
+        try:
+            for name in configs.keys() - kept.keys():
+                runtime = new[name] = PoolRuntime(configs[name], clock=self._clock, on_members=self._on_members)
                 await runtime.start()
-                self._runtimes[name] = runtime
-            elif runtime.config != config:
-                runtime.reconfigure(config)
-        return {name: self._runtimes[name].pool for name in pools}
+        except BaseException:
+            await _stop(new.values())
+            raise
+        self._coming = new
+        return PoolsChange(self, kept | new, edits)
 
-    async def retain(self, names: Mapping[str, object]) -> None:
-        """Stops every pool that is not named. Requests that still hold one of its endpoints may finish."""
-        for name in self._runtimes.keys() - names.keys():
-            await self._runtimes.pop(name).stop()
+    def use(self, runtimes: dict[str, PoolRuntime]) -> None:
+        """These are in force from here on. The others stop; requests that still hold one of their endpoints may
+        finish."""
+        gone = [runtime for name, runtime in self._runtimes.items() if name not in runtimes]
+        self._runtimes, self._coming = runtimes, {}
+        if gone:
+            task = asyncio.ensure_future(_stop(gone))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def drop(self) -> None:
+        """The change that is being made is given up."""
+        coming, self._coming = self._coming, {}
+        await _stop(coming.values())
 
     async def stop(self) -> None:
-        await self.retain({})
+        self.use({})
+        await asyncio.gather(*self._leaving)
 
     def find(self, name: str) -> PoolRuntime | None:
         return self._runtimes.get(name)
 
     def members(self, name: str) -> list[str] | None:
         """Addresses of a pool, those that drain left out; None where there is no such pool."""
-        runtime = self._runtimes.get(name)
+        runtime = self._runtimes.get(name) or self._coming.get(name)
         return None if runtime is None else sorted(runtime.pool.addresses())
 
     def saturation(self, name: str) -> float | None:
@@ -93,6 +111,29 @@ class Pools:
                     kv_usage=endpoint.kv_usage,
                     metrics_age=endpoint.metrics_age,
                 )
+
+
+class PoolsChange:
+    """A configuration's pools, made ready."""
+
+    def __init__(self, pools: Pools, runtimes: dict[str, PoolRuntime], edits: Sequence[Callable[[], None]]) -> None:
+        """`edits` take those that stay over to their new settings."""
+        self.pools: Mapping[str, Pool] = {name: runtime.pool for name, runtime in runtimes.items()}
+        self._pools = pools
+        self._runtimes = runtimes
+        self._edits = edits
+
+    def commit(self) -> None:
+        for edit in self._edits:
+            edit()
+        self._pools.use(self._runtimes)
+
+    async def undo(self) -> None:
+        await self._pools.drop()
+
+
+async def _stop(runtimes: Iterable[PoolRuntime]) -> None:
+    await asyncio.gather(*(runtime.stop() for runtime in runtimes))
 
 
 def _fullness(endpoint: EndpointView, limits: SaturationLimits) -> float | None:

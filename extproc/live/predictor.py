@@ -30,13 +30,17 @@ class PredictorFile:
     def __repr__(self) -> str:
         return f"<PredictorFile {self.predictor!r} in {self._file}>"
 
-    async def use(self, file: Path | None) -> None:
-        """From here on it is kept in `file`. The first file is also read; one that cannot be read is a warning."""
-        if file == self._file:
-            return
-        if self._file is None and file is not None and not self.predictor.learned:
-            self.predictor = await asyncio.to_thread(_read, file)
-            self._written = self.predictor.learned
+    async def prepare(self, file: Path | None) -> LengthPredictor | None:
+        """What `use` takes over from `file`: the first one is read, and one that cannot be read is a warning."""
+        if file is None or self._file is not None or self.predictor.learned:
+            return None
+        return await asyncio.to_thread(_read, file)
+
+    def use(self, file: Path | None, found: LengthPredictor | None = None) -> None:
+        """From here on it is kept in `file`; `found` is what `prepare` read there."""
+        if found is not None and not self.predictor.learned:
+            self.predictor = found
+            self._written = found.learned
         self._file = file
         if self._task is None and file is not None:
             self._task = asyncio.create_task(self._keep())

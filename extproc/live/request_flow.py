@@ -42,7 +42,6 @@ class Control(Protocol):
 
     clock: Callable[[], float]
     predictor_file: PredictorFile
-    keeps_learning: bool
 
     def new_id(self) -> str: ...
 
@@ -54,12 +53,21 @@ class Control(Protocol):
 class LiveFlow:
     """The policies of one configuration, for its requests: a `RequestFlow`."""
 
-    def __init__(self, control: Control, flow: Flow, labelling: Labelling, store: RedisStore | None) -> None:
+    def __init__(
+        self,
+        control: Control,
+        flow: Flow,
+        labelling: Labelling,
+        store: RedisStore | None,
+        *,
+        keeps_learning: bool = False,
+    ) -> None:
+        """`keeps_learning`: answers are learned from even where no policy asks for it."""
         self.flow = flow
         self.labelling = labelling
         self.store = store
         """None: the state is in this process."""
-        self.predicts = control.keeps_learning or labelling.predicts or counts_tokens(flow.policies)
+        self.predicts = keeps_learning or labelling.predicts or counts_tokens(flow.policies)
         self.longest_wait = longest_wait(flow.policies)
         self.clock = control.clock
         self._control = control

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from detectors.answers import AnswerReader
 from detectors.guard import Check, Guard
-from detectors.masking import Vault
 from detectors.policy import Budget, ClassifierSwitch, Policy, PresidioSettings, Recogniser, Switch
+from extproc.live.conversations import Conversations
 from extproc.live.judge import JudgeClient
 from extproc.payload.guard.request import PassageKind
 from extproc.resources.kinds.security import (
@@ -31,9 +30,11 @@ THREADS = 4
 _GRACE = 1.0
 """Seconds beyond a request's budget after which a detector is taken for stuck."""
 _LINGER = 60.0
-"""Seconds after which a replaced policy's judge is closed, so that running requests keep it."""
-MOST_CONVERSATIONS = 10_000
-"""Conversations whose placeholders are kept; the one longest unused goes first."""
+"""Seconds after which a replaced policy's judge is closed, so that running requests keep its connections."""
+
+Guards = dict[str, tuple[Policy, Guard]]
+Judges = dict[str, tuple[Judge, JudgeClient]]
+"""By the policy's name, with the settings that they were made of."""
 
 
 class SecurityError(ValueError):
@@ -108,14 +109,15 @@ class Security:
 
     def __init__(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
-        self._guards: dict[str, tuple[Policy, Guard]] = {}
-        self._judges: dict[str, tuple[Judge, JudgeClient]] = {}
+        self._guards: Guards = {}
+        self._judges: Judges = {}
+        self._secrets: SecretStore | None = None
         self._conversations = Conversations()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def prepare(self, snapshot: Snapshot, secrets: SecretStore) -> Mapping[str, Watch]:
-        """The live form of every policy, by name. Raises SecurityError; what was in force stays."""
-        guards: dict[str, tuple[Policy, Guard]] = {}
+    async def prepare(self, snapshot: Snapshot, secrets: SecretStore) -> SecurityChange:
+        """The live form of every policy. Raises SecurityError."""
+        guards: Guards = {}
         for name, resource in snapshot.security.items():
             policy = policy_of(resource.spec, snapshot.directory)
             known = self._guards.get(name)
@@ -123,21 +125,33 @@ class Security:
                 guards[name] = known
             else:
                 guards[name] = policy, await asyncio.to_thread(_load, name, policy)
-        judges: dict[str, tuple[Judge, JudgeClient]] = {}
+        judges: Judges = {}
         for name, resource in snapshot.security.items():
             settings = resource.spec.judge
             if settings is None:
                 continue
+            if settings.api_key is not None:
+                secrets.load([settings.api_key])
             known_judge = self._judges.get(name)
             same = known_judge is not None and known_judge[0] == settings
-            judges[name] = known_judge if known_judge and same else (settings, _judge_client(settings, secrets))
-        for name, (_, client) in self._judges.items():
-            if judges.get(name, (None, None))[1] is not client:
-                self._close_later(client)
-        self._guards, self._judges = guards, judges
-        return {
-            name: self._watch(name, resource, guards[name][1]) for name, resource in sorted(snapshot.security.items())
+            judges[name] = known_judge if known_judge and same else (settings, self._judge_client(settings))
+        clients = {name: client for name, (_, client) in judges.items()}
+        watches = {
+            name: self._watch(name, resource, guards[name][1], clients.get(name))
+            for name, resource in sorted(snapshot.security.items())
         }
+        return SecurityChange(self, watches, guards, judges, secrets)
+
+    def use(self, guards: Guards, judges: Judges, secrets: SecretStore) -> None:
+        """These are in force from here on. Judges that are not among them are closed a little later."""
+        before = self._judges
+        self._guards, self._judges, self._secrets = guards, judges, secrets
+        for client in _without(judges, before):
+            self._close_later(client)
+
+    def unused(self, judges: Judges) -> list[JudgeClient]:
+        """Those that are not in force."""
+        return _without(self._judges, judges)
 
     async def stop(self) -> None:
         for task in self._closing:
@@ -155,9 +169,8 @@ class Security:
         found = asyncio.get_running_loop().run_in_executor(self._threads, work)
         return await asyncio.wait_for(found, seconds + _GRACE)
 
-    def _watch(self, name: str, resource: LLMSecurityPolicy, guard: Guard) -> Watch:
+    def _watch(self, name: str, resource: LLMSecurityPolicy, guard: Guard, judge: JudgeClient | None) -> Watch:
         spec = resource.spec
-        judge = self._judges.get(name)
         ttl = spec.masking.conversation_ttl
         header = spec.masking.conversation_header
         return Watch(
@@ -170,12 +183,30 @@ class Security:
             media=spec.inspect.media == "allow",
             dry_run=spec.dry_run,
             plain_refusal=spec.message == "text",
-            judge=judge[1].ask_all if judge else None,
+            judge=judge.ask_all if judge else None,
             judge_always=spec.judge is not None and spec.judge.when == "always",
             judge_closed=spec.judge is None or spec.judge.failure_mode == "closed",
             restore=spec.masking.restore,
             conversation_header=header.lower() if header else None,
             vaults=(lambda key, now: self._conversations.vault(key, now, ttl)) if header else None,
+        )
+
+    def _judge_client(self, settings: Judge) -> JudgeClient:
+        tls = settings.port == 443 if settings.tls is None else settings.tls
+        reference = settings.api_key
+
+        def key() -> str | None:
+            """As the configuration in force has it: a judge outlives many."""
+            secret = self._secrets.resolve(reference) if reference is not None and self._secrets is not None else None
+            return None if secret is None else secret.reveal()
+
+        return JudgeClient(
+            f"{'https' if tls else 'http'}://{settings.host}:{settings.port}{settings.path}",
+            settings.model,
+            key=key,
+            language=settings.language,
+            timeout=settings.timeout,
+            max_concurrent=settings.max_concurrent,
         )
 
     def _close_later(self, client: JudgeClient) -> None:
@@ -190,28 +221,35 @@ class Security:
         task.add_done_callback(self._closing.discard)
 
 
-class Conversations:
-    """Placeholders of conversations that asked for them, by name; forgotten some time after their last use."""
+class SecurityChange:
+    """A configuration's security policies, made ready."""
 
-    def __init__(self, most: int = MOST_CONVERSATIONS) -> None:
-        self._most = most
-        self._vaults: OrderedDict[str, tuple[float, Vault]] = OrderedDict()
+    def __init__(
+        self,
+        security: Security,
+        watches: Mapping[str, Watch],
+        guards: Guards,
+        judges: Judges,
+        secrets: SecretStore,
+    ) -> None:
+        self.watches = watches
+        """The live form of every policy, by name."""
+        self._security = security
+        self._guards = guards
+        self._judges = judges
+        self._secrets = secrets
 
-    def __repr__(self) -> str:
-        return f"<Conversations: {len(self._vaults)}>"
+    def commit(self) -> None:
+        self._security.use(self._guards, self._judges, self._secrets)
 
-    def vault(self, key: str, now: float, ttl: float) -> Vault:
-        """The vault of this conversation, kept until `now + ttl`."""
-        for name, (until, _) in tuple(self._vaults.items())[:8]:
-            if until < now:
-                del self._vaults[name]
-        until, vault = self._vaults.pop(key, (now, Vault()))
-        if until < now:
-            vault = Vault()
-        self._vaults[key] = now + ttl, vault
-        if len(self._vaults) > self._most:
-            self._vaults.popitem(last=False)
-        return vault
+    async def undo(self) -> None:
+        for client in self._security.unused(self._judges):
+            await client.close()
+
+
+def _without(kept: Judges, judges: Judges) -> list[JudgeClient]:
+    used = {client for _, client in kept.values()}
+    return [client for _, client in judges.values() if client not in used]
 
 
 def _load(name: str, policy: Policy) -> Guard:
@@ -225,23 +263,3 @@ def _load(name: str, policy: Policy) -> Guard:
 
 def _reader(guard: Guard, inspect: Inspection) -> AnswerReader | None:
     return AnswerReader(guard, statements=inspect.response_statements) if inspect.response else None
-
-
-def _judge_client(settings: Judge, secrets: SecretStore) -> JudgeClient:
-    tls = settings.port == 443 if settings.tls is None else settings.tls
-    reference = settings.api_key
-    if reference is not None:
-        secrets.load([reference])
-
-    def key() -> str | None:
-        secret = secrets.resolve(reference) if reference is not None else None
-        return None if secret is None else secret.reveal()
-
-    return JudgeClient(
-        f"{'https' if tls else 'http'}://{settings.host}:{settings.port}{settings.path}",
-        settings.model,
-        key=key,
-        language=settings.language,
-        timeout=settings.timeout,
-        max_concurrent=settings.max_concurrent,
-    )

@@ -61,7 +61,8 @@ class Flow:
     ) -> None:
         """`orders`: the order within a flow, by policy, for those with `ordering: shortest`. `before`: the flow of the
         configuration so far; policies that have not changed go on as they are, with their queues, multipliers and
-        ramps. `remote`: the store is not asked here but by whoever calls.
+        ramps, and this flow is to be ticked as soon as it takes over. `remote`: the store is not asked here but by
+        whoever calls.
         """
         self.policies = policies
         self.store: Store = store if store is not None else before.store if before is not None else MemoryStore()
@@ -87,7 +88,8 @@ class Flow:
         self._queues = Lines(self.lines, self.store, remote=remote)
         self._flights = Flights(self._queues)
         self._last = now
-        self.tick(now)
+        if before is None:
+            self.tick(now)
 
     def __repr__(self) -> str:
         return f"<Flow of {len(self.parts)} policies>"

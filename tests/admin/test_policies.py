@@ -32,8 +32,9 @@ RATE = RATE.replace(", maxKeys: 7", "").replace("unit: tokens", "unit: requests"
 @pytest.fixture
 async def client(tmp_path: Any) -> AsyncIterator[ClientSession]:
     control = FlowControl(lambda: 100.0)
-    live_flow = await control.prepare(snapshot_of(tmp_path, FIRST_STEP, RATE), SecretStore({}, tmp_path))
-    control.use(live_flow)
+    change = await control.prepare(snapshot_of(tmp_path, FIRST_STEP, RATE), SecretStore({}, tmp_path))
+    change.commit()
+    live_flow = change.live_flow
     inspection = Inspection(control, lambda: Live(TABLE, flow=live_flow), lambda _model, size: (size, 0))
     app = web.Application()
     app.add_routes(PolicyPages(inspection).routes())

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from extproc.live.flow import FlowControl, FlowError
+from extproc.live.flow import FlowChange, FlowControl, FlowError
 from extproc.live.request_flow import LiveFlow, counts_tokens, longest_wait
 from extproc.resources.kinds.gateway import SharedState
 from extproc.resources.load import load
@@ -51,11 +51,11 @@ class Kit:
         return load(self.directory, environ={})
 
     async def use(self, *manifests: Manifest, **gateway: Any) -> LiveFlow:
-        live_flow = await self.prepare(*manifests, **gateway)
-        self.control.use(live_flow)
-        return cast("LiveFlow", live_flow)
+        change = await self.prepare(*manifests, **gateway)
+        change.commit()
+        return cast("LiveFlow", change.live_flow)
 
-    async def prepare(self, *manifests: Manifest, **gateway: Any) -> LiveFlow | None:
+    async def prepare(self, *manifests: Manifest, **gateway: Any) -> FlowChange:
         snapshot = self.snapshot(*manifests, **gateway)
         return await self.control.prepare(snapshot, SecretStore({}, self.directory))
 
@@ -110,7 +110,7 @@ async def test_who_waits_goes_on_under_the_next_configuration(kit: Kit) -> None:
 
 async def test_a_request_may_come_late_to_a_gate_that_was_replaced(kit: Kit) -> None:
     live_flow = await kit.use(slots("one", 1, [], defaultWorkloadParameters={"queueTimeout": "50ms"}))
-    kit.control.use(await kit.prepare())
+    (await kit.prepare()).commit()
     first = admitted(live_flow.enter(job()))
     place, woken = waits(live_flow)
     await woken.wait()
@@ -122,7 +122,7 @@ async def test_a_configuration_that_is_not_put_in_force_changes_nothing(kit: Kit
     live_flow = await kit.use(ONE)
     first = admitted(live_flow.enter(job()))
     place, woken = waits(live_flow)
-    assert await kit.prepare(slots("one", 9, [])) is not None
+    await (await kit.prepare(slots("one", 9, []))).undo()
     assert not woken.is_set()
     first.ticket.settle(live_flow.clock())
     await woken.wait()
@@ -133,7 +133,7 @@ async def test_who_waits_is_served_after_the_policies_are_gone(kit: Kit) -> None
     live_flow = await kit.use(ONE)
     first = admitted(live_flow.enter(job()))
     place, woken = waits(live_flow)
-    kit.control.use(await kit.prepare())
+    (await kit.prepare()).commit()
     first.ticket.settle(live_flow.clock())
     await woken.wait()
     assert place.outcome == "admitted"

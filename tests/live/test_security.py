@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import pytest
 
 from detectors.guard import Check
 from detectors.policy import Policy
-from extproc.live.security import Conversations, Security, SecurityError, kinds_of, policy_of
+from extproc.live.conversations import Conversations
+from extproc.live.security import Security, SecurityError, kinds_of, policy_of
 from extproc.payload.guard.request import PassageKind
 from extproc.resources.base import decode_hook
 from extproc.resources.kinds.security import Inspection, LLMSecurityPolicy
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
+from extproc.steps.watch import Watch
 
 NONE = {name: {"enabled": False} for name in ("patterns", "secrets", "classifier")}
 """A policy that loads no library."""
@@ -30,6 +32,13 @@ def resource(name: str = "p", **spec: Any) -> LLMSecurityPolicy:
 
 def snapshot(*resources: LLMSecurityPolicy) -> Snapshot:
     return Snapshot(security={each.metadata.name: each for each in resources})
+
+
+async def put(security: Security, wanted: Snapshot, secrets: SecretStore) -> Mapping[str, Watch]:
+    """A configuration in force."""
+    change = await security.prepare(wanted, secrets)
+    change.commit()
+    return change.watches
 
 
 @pytest.fixture
@@ -93,12 +102,12 @@ def test_the_texts_that_are_looked_at(inspect: dict[str, Any], kinds: set[Passag
 
 async def test_a_guard_outlives_changes_that_do_not_touch_it(security: Security, secrets: SecretStore) -> None:
     """Its memory of texts is worth keeping, unless it would remember for other rules."""
-    first = await security.prepare(snapshot(resource(denyPatterns=["a"])), secrets)
-    same = await security.prepare(snapshot(resource(denyPatterns=["a"], dryRun=True), resource("q")), secrets)
+    first = await put(security, snapshot(resource(denyPatterns=["a"])), secrets)
+    same = await put(security, snapshot(resource(denyPatterns=["a"], dryRun=True), resource("q")), secrets)
     assert same["p"].guard is first["p"].guard
     assert same["p"].dry_run
     assert not first["p"].dry_run
-    other = await security.prepare(snapshot(resource(denyPatterns=["b"])), secrets)
+    other = await put(security, snapshot(resource(denyPatterns=["b"])), secrets)
     assert other["p"].guard is not first["p"].guard
     assert list(other) == ["p"]
 
@@ -110,7 +119,7 @@ async def test_a_policy_becomes_a_watch(security: Security, secrets: SecretStore
         "masking": {"restore": False, "conversationHeader": "X-Talk"},
         "judge": {"host": "j", "model": "m", "when": "always", "failureMode": "open", "apiKey": "${JUDGE_KEY}"},
     }
-    found = (await security.prepare(snapshot(resource(**spec)), secrets))["p"]
+    found = (await put(security, snapshot(resource(**spec)), secrets))["p"]
     assert (found.name, found.media, found.plain_refusal, found.restore) == ("p", False, True, False)
     assert found.conversation_header == "x-talk"
     assert found.reader is not None
@@ -118,15 +127,15 @@ async def test_a_policy_becomes_a_watch(security: Security, secrets: SecretStore
     assert (found.judge_always, found.judge_closed) == (True, False)
     assert found.vaults is not None
     assert found.vaults("a", 0.0) is found.vaults("a", 1.0)
-    plain = (await security.prepare(snapshot(resource()), secrets))["p"]
+    plain = (await put(security, snapshot(resource()), secrets))["p"]
     assert (plain.reader, plain.judge, plain.vaults, plain.media) == (None, None, None, True)
 
 
 async def test_a_judge_is_kept_while_its_settings_stay(security: Security, secrets: SecretStore) -> None:
     judge = {"host": "j", "model": "m"}
-    first = (await security.prepare(snapshot(resource(judge=judge)), secrets))["p"]
-    same = (await security.prepare(snapshot(resource(judge=judge, dryRun=True)), secrets))["p"]
-    other = (await security.prepare(snapshot(resource(judge={**judge, "model": "n"})), secrets))["p"]
+    first = (await put(security, snapshot(resource(judge=judge)), secrets))["p"]
+    same = (await put(security, snapshot(resource(judge=judge, dryRun=True)), secrets))["p"]
+    other = (await put(security, snapshot(resource(judge={**judge, "model": "n"})), secrets))["p"]
     assert same.judge == first.judge
     assert other.judge != first.judge
 
@@ -142,12 +151,12 @@ async def test_a_judge_is_kept_while_its_settings_stay(security: Security, secre
 async def test_what_cannot_be_put_in_force_changes_nothing(
     security: Security, secrets: SecretStore, tmp_path: Path, spec: dict[str, Any], said: str
 ) -> None:
-    first = await security.prepare(snapshot(resource(denyPatterns=["a"])), secrets)
+    first = await put(security, snapshot(resource(denyPatterns=["a"])), secrets)
     bad = Snapshot(security={"p": resource(**spec)}, directory=tmp_path)
     with pytest.raises(SecurityError, match=r"LLMSecurityPolicy/p: ") as refused:
         await security.prepare(bad, secrets)
     assert said in str(refused.value)
-    again = await security.prepare(snapshot(resource(denyPatterns=["a"])), secrets)
+    again = await put(security, snapshot(resource(denyPatterns=["a"])), secrets)
     assert again["p"].guard is first["p"].guard
 
 
@@ -175,7 +184,7 @@ async def test_work_that_takes_too_long_is_given_up(security: Security, monkeypa
 
 
 async def test_nothing_runs_in_threads_before_it_is_needed(security: Security, secrets: SecretStore) -> None:
-    await security.prepare(snapshot(resource()), secrets)
+    await put(security, snapshot(resource()), secrets)
     assert not [each for each in threading.enumerate() if each.name.startswith("detect")]
 
 

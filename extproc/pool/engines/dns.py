@@ -20,6 +20,9 @@ Members = dict[str, Mapping[str, str]]
 Lookup = Callable[[str, int], Awaitable[Iterable[str]]]
 """Host and port -> IP addresses. Raises OSError where there is no answer."""
 
+Sources = list[tuple[str, str, int, dict[str, str]]]
+"""Address as written, host, port and labels of each."""
+
 _JITTER = 0.2
 _TIMEOUT = 5.0
 _PORTS = range(1, 65536)
@@ -87,7 +90,7 @@ class Membership:
         self._answers: dict[str, list[str]] = {}
         self._failing: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._sources = _checked(sources)
+        self._sources = checked(sources)
 
     async def start(self) -> None:
         """Returns when every name has been looked up once, with or without an answer."""
@@ -101,7 +104,11 @@ class Membership:
         """Names that stay keep their answers; those that are new are looked up at once. Raises ValueError, then nothing
         changes.
         """
-        self._sources = _checked(sources)
+        self.use(checked(sources))
+
+    def use(self, sources: Sources) -> None:
+        """`configure` with sources that have been checked."""
+        self._sources = sources
         names = self._names()
         for name in self._tasks.keys() - names:
             self._tasks.pop(name).cancel()
@@ -163,6 +170,6 @@ class Membership:
         self._on_members(members)
 
 
-def _checked(sources: Iterable[AddressSource]) -> list[tuple[str, str, int, dict[str, str]]]:
-    """Address as written, host, port and labels of each source."""
+def checked(sources: Iterable[AddressSource]) -> Sources:
+    """Raises ValueError for an address that is none."""
     return [(source.address, *split_address(source.address), source.labels) for source in sources]

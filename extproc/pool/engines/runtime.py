@@ -11,11 +11,11 @@ from typing import Literal
 import msgspec
 
 from extproc.pool.endpoint import Change, State
-from extproc.pool.engines.dns import AddressSource, Lookup, Members, Membership, system_lookup
+from extproc.pool.engines.dns import AddressSource, Lookup, Members, Membership, Sources, checked, system_lookup
 from extproc.pool.engines.scrape import Scraper, ScrapeSettings
 from extproc.pool.load import EngineLoad
 from extproc.pool.policies import DEFAULT, PolicyConfig, make_policy
-from extproc.pool.policy import PickRequest
+from extproc.pool.policy import PickRequest, Policy
 from extproc.pool.pool import Pick, Pool, PoolView
 from extproc.pool.waiting import QueueLimits, SaturationLimits
 
@@ -104,10 +104,18 @@ class PoolRuntime:
         """Goes over to another configuration of the same pool: endpoints that stay keep their state and their load, a
         policy that stays keeps what it has learned. Raises as the constructor does, and then nothing has changed.
         """
+        self.prepare(config)()
+
+    def prepare(self, config: PoolConfig) -> Callable[[], None]:
+        """Like `reconfigure`, but what can fail happens here and the change in the call of what is given back."""
         if config.name != self.config.name:
             raise ValueError(f"pool {self.config.name} cannot become {config.name}")
         policy = self._policy if config.policy == self.config.policy else make_policy(config.policy)
-        self._membership.configure(config.sources)
+        sources = checked(config.sources)
+        return lambda: self._use(config, policy, sources)
+
+    def _use(self, config: PoolConfig, policy: Policy, sources: Sources) -> None:
+        self._membership.use(sources)
         self.pool.configure(
             policy,
             retry_count=config.retry_count,
