@@ -45,8 +45,9 @@ async def watch_of(spec: LLMSecurityPolicySpec, security: Security) -> Watch:
     policy = LLMSecurityPolicy(
         api_version="sluice.dev/v1alpha1", kind="LLMSecurityPolicy", metadata=Metadata(name="default"), spec=spec
     )
-    watches = await security.prepare(Snapshot(security={"default": policy}), SecretStore({}, Path()))
-    return watches["default"]
+    change = await security.prepare(Snapshot(security={"default": policy}), SecretStore({}, Path()))
+    change.commit()
+    return change.watches["default"]
 
 
 async def run(sessions: Sequence[Session], spec: LLMSecurityPolicySpec | None = None) -> Outcome:
