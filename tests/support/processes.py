@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+
+from extproc.envoyproxy import tether
 
 BIN = Path(sys.executable).parent
 START_LIMIT = 60.0
@@ -58,14 +61,15 @@ def http_status(url: str) -> int:
 
 
 class Process:
-    """A child process whose output goes to a file; killed at the end whatever happens."""
+    """A child process whose output goes to a file. It ends with the test, or with the tests if those are killed."""
 
     def __init__(self, command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
         self.command = list(command)
         self.log = log
         with log.open("ab") as output:
+            program = shutil.which(self.command[0]) or self.command[0]
             self._process = subprocess.Popen(
-                self.command,
+                [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), program, *self.command[1:]],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environ or {})},
