@@ -77,6 +77,7 @@ def test_a_slot_freed_at_one_lets_a_request_go_on_at_the_other(two: tuple[Gatewa
 
 def test_an_answer_kept_by_one_is_given_by_the_other(two: tuple[Gateway, Gateway]) -> None:
     first = chat(two[0].port, "kept", model="qwen3-8b")
+    wait_until(lambda: two[1].metric("sluice_cache_entries") == 1, "the answer in Redis", 20)
     second = chat(two[1].port, "kept", model="qwen3-8b", stream=True)
     assert (first.headers["x-sluice-cache"], second.headers["x-sluice-cache"]) == ("miss", "hit")
 
