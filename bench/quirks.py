@@ -24,6 +24,20 @@ REMOVABLE_HEADERS = {
 }
 
 
+WRITINGS = (
+    "<{name}_{number}>",
+    "[{name}_{number}]",
+    "{name}_{number}",
+    "\\<{name}\\_{number}\\>",
+    "%3C{name}_{number}%3E",
+    "<{name}{number}>",
+    "\uff1c{name}\uff3f{number}\uff1e",
+    "\u3010{name}_{number}\u3011",
+)
+"""How models write a placeholder: as it came, in other brackets, bare, escaped for Markdown and for an address, without
+a separator, and with full-width characters."""
+
+
 class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
     """One field per quirk, written with dashes; a number follows its name after a colon.
 
@@ -33,7 +47,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     are tokens; reasoning tokens are generated, shown as `reasoning_content` and counted as completion. `usage-null`
     puts `"usage": null` into the other chunks of a stream that ends with usage, as OpenAI does. `split` writes 1 to 7
     bytes at a time. `server-header` adds headers that a gateway should remove. `status` answers with an error. `echo`
-    answers with the last user's text, or calls a tool with it, in content events of so many characters.
+    answers with the last user's text, or calls a tool with it, in content events of so many characters; `rewrite` has
+    it write what looks like `<NAME_1>` in another way, by its number in `WRITINGS`.
     """
 
     crlf: bool = False
@@ -56,6 +71,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cached: int = 0
     reasoning: int = 0
     echo: int = 0
+    rewrite: int = 0
 
     @property
     def encoding(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench import answers
-from bench.quirks import Quirks
+from bench.quirks import WRITINGS, Quirks
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +52,7 @@ def compose(value: dict[str, Any], prompt: str, organisation: str, quirks: Quirk
     """The reply to a request object. Raises ValueError for fields of the wrong type."""
     model = value["model"]
     pieces = answers.tokenize(f"我是来自{organisation}的大规模语言模型，我叫{model}。")
-    said = said_last(value) if quirks.echo else ""
+    said = _rewritten(said_last(value), quirks.rewrite) if quirks.echo else ""
     if quirks.echo:
         pieces = cut(said, quirks.echo)
     if quirks.events:
@@ -88,6 +89,18 @@ def compose(value: dict[str, Any], prompt: str, organisation: str, quirks: Quirk
         middle = len(reply.pieces) // 2
         reply.pieces = [*reply.pieces[:middle], "x" * quirks.big_line, *reply.pieces[middle:]]
     return reply
+
+
+def _rewritten(text: str, way: int) -> str:
+    """The text with placeholders in the writing of this number. Raises ValueError for a number that there is not."""
+    if way >= len(WRITINGS):
+        raise ValueError(f"rewrite must be below {len(WRITINGS)}")
+    writing = WRITINGS[way]
+    return (
+        re.sub(r"<([A-Z_]+)_([0-9]+)>", lambda found: writing.format(name=found[1], number=found[2]), text)
+        if way
+        else text
+    )
 
 
 def said_last(value: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench.quirks import WRITINGS
 from tests.e2e.guarded import CARD, EMAIL, MODEL, PHONE, Guarded, guarded, policy, user
 from tests.support.far_side import FarSide
 from tests.support.gateway import Gateways
@@ -42,6 +43,19 @@ class TestMasks:
         text = f"Mail {EMAIL}, 电话{PHONE}，银行卡{CARD}。再发一次给{EMAIL}"
         assert world.chat(PII, text) == text
         assert world.texts() == ["Mail <EMAIL_1>, 电话<PHONE_1>，银行卡<BANK_CARD_1>。再发一次给<EMAIL_1>"]
+
+    @pytest.mark.parametrize("way", range(1, len(WRITINGS)))
+    def test_placeholders_come_back_as_models_write_them(self, world: Guarded, way: int) -> None:
+        text = f"请致电 {PHONE} 或写信给 {EMAIL} ok"
+        assert world.chat(PII, text, sim=f"echo:3,rewrite:{way}") == text
+        assert world.texts() == ["请致电 <PHONE_1> 或写信给 <EMAIL_1> ok"]
+        for size in (1, 4):
+            assert world.stream(PII, text, sim=f"echo:{size},rewrite:{way}") == (text, "stop")
+
+    def test_a_value_found_once_is_masked_wherever_it_stands(self, world: Guarded) -> None:
+        text = "刚才的身份：7654321，编号7654321A"
+        assert world.chat(PII, "电话 7654321", {"role": "assistant", "content": "7654321?"}, text) == text
+        assert world.texts() == ["电话 <PHONE_1>", "<PHONE_1>?", "刚才的身份：<PHONE_1>，编号7654321A"]
 
     @pytest.mark.parametrize("size", [1, 2, 5, 1000])
     @pytest.mark.parametrize("quirk", ["", ",split", ",gzip", ",crlf,br"])
