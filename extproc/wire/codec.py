@@ -35,7 +35,7 @@ from extproc.exchange.values import (
     Metadata,
 )
 from extproc.payload.usage import Usage
-from extproc.wire import parts
+from extproc.wire import bodies, parts
 from extproc.wire.envoy_usage import read_usage
 from extproc.wire.facts import Facts
 
@@ -48,6 +48,7 @@ _SUBSET = "x-gateway-destination-endpoint-subset"
 _PIECE = 60_000
 """Bytes of a body in one message of full duplex. Some data planes take no more than 64 KiB in one."""
 _OF_BODIES = frozenset(("content-length", "content-encoding"))
+_PIECES = frozenset(bodies.KINDS.values())
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _MODES = {
     # Envoy closes the stream once nothing is left to be sent on it. Asking for trailers, which hardly ever come, keeps
@@ -64,12 +65,17 @@ _MODES = {
 
 
 def decode(data: bytes) -> tuple[str, Any]:
-    """The kind of a message (a `ProcessingRequest` field name, empty if none is set) and the message.
+    """The kind of a message (a `ProcessingRequest` field name, empty if none is set) and the message; of a piece of a
+    body, that piece.
 
     Raises google.protobuf.message.DecodeError for bytes that are no message.
     """
+    body = bodies.KINDS.get(data[0]) if data else None
+    if body is not None and (piece := bodies.read_piece(data)) is not None:
+        return body, piece
     message = ProcessingRequest.FromString(data)
-    return message.WhichOneof("request") or "", message
+    kind = message.WhichOneof("request") or ""
+    return kind, getattr(message, kind) if kind in _PIECES else message
 
 
 def headers_of(message: HttpHeaders) -> Headers:

@@ -178,19 +178,18 @@ class Session:
         self._framing = framing(*codec.body_modes(message))
         self._exchange.bodies = self._framing.bodies
 
-    def _request_body(self, message: Any) -> Replies:
-        part = message.request_body
+    def _request_body(self, piece: Any) -> Replies:
         if self._framing.duplex_request:
-            self._pieces.add(part.body)
-            if part.end_of_stream or self._pieces.size > self._live.body_limit:
+            self._pieces.add(piece.body)
+            if piece.end_of_stream or self._pieces.size > self._live.body_limit:
                 return self._body_complete()
             self._exchange.request_body(end=False)
             return ()
-        if self._framing.may_split and not part.end_of_stream:
+        if self._framing.may_split and not piece.end_of_stream:
             return self._answer(
                 refuse(Ending.INTERNAL, "The gateway must send bodies BUFFERED or FULL_DUPLEX_STREAMED.")
             )
-        self._pieces.add(part.body)
+        self._pieces.add(piece.body)
         return self._body_complete()
 
     def _body_complete(self) -> Replies:
@@ -241,9 +240,8 @@ class Session:
             self._settle()
         return self._framing.answer_opened(reply, moved_to)
 
-    def _response_body(self, message: Any) -> Replies:
-        part = message.response_body
-        chunk, end = part.body, part.end_of_stream
+    def _response_body(self, piece: Any) -> Replies:
+        chunk, end = piece.body, piece.end_of_stream
         now = self._service.clock()
         if self._exchange.costly and len(chunk) > INLINE:
             return self._begin(self._beside(chunk, end, now))
