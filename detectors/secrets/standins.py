@@ -25,16 +25,16 @@ _DEFAULT_WORD = (
     "administrator|root|default|guest|example|sample|service|local|password|passwd|passphrase|pass|pwd|secret|key|token|"
     "postgres|postgresql|pg|mysql|mariadb|mongo|mongodb|redis|rabbitmq|rabbit|minio|minioadmin|elastic|grafana|jenkins|"
     "oracle|docker|nacos|zabbix|wordpress|django|flask|spring|keycloak|sonar|nexus|gitlab|airflow|qwerty|foo|bar|foobar|"
-    "hello|world|changeme|change|me|not|so|jwt|session"
+    "hello|world|changeme|change|me|not|so|jwt|session|string|foobared|text|value|dummy|fake|temp"
 )
 _DEFAULT = re.compile(rf"(?:(?:{_DEFAULT_WORD})[-_.@]?)+")
-_NUMBERED = re.compile(r"[-_.@#!]?(?:0?1|12|123|1234|12345|123456|12345678|123!@#|321|20\d\d)?[!@#.]{0,3}\Z")
+_NUMBERED = re.compile(r"[-_.@#!]?(?:0?1|12|123|1234|12345|123456|12345678|123!@#|321)?[!@#.]{0,3}\Z")
 _LEET = str.maketrans("@$03", "asoe")
 _TERM = re.compile(
     r"(?i:RSA|DSA|AES|DES|3DES|SHA|MD|SM|GBK?|UTF|WPA|WEP|ECC|ECDH|ECDSA|ED|X|TLS|SSL|SSH|O?Auth|PKCS|PBKDF|HMAC|HS|RS|ES|PS"
     r"|Argon|b?crypt|scrypt|Base|Win|Windows|Office|iOS|iPhone|Android|Python|Java|JDK|Node|Vue|React|GPT|LLaMA|Qwen|Claude"
-    r"|ERC|IEEE|ISO|RFC|FIDO|MFA|zxcvbn|Log4j|HTTP|IPv|Kerberos|Enigma|ChaCha|Poly|Curve|P|K|S|H|B|V|Q|CVE|GPU|RTX|USB|Web)"
-    r"-?\d[\d.\-]{0,8}(?:id|ID|crypt|sum|[a-z]{1,2})?"
+    r"|ERC|IEEE|ISO|RFC|FIDO|MFA|zxcvbn|Log4j|HTTP|IPv|Kerberos|Enigma|ChaCha|Poly|Curve|[PKSHBVQ](?=\d{1,4}\Z)|CVE|GPU|RTX"
+    r"|USB|Web)-?\d[\d.\-]{0,8}(?:id|ID|crypt|sum|[a-z]{1,2})?"
 )
 """Names of algorithms, standards and products with their number."""
 _CODE_NAME = re.compile(
@@ -43,6 +43,7 @@ _CODE_NAME = re.compile(
     r"|[Ee]xception|[Mm]iddleware|[Bb]ackend|[Aa]dapter|[Rr]epository|(?:[a-z]|_)(?:[Tt]oken|[Kk]ey|[Pp]assword|[Ss]ecret))"
     r"_?[vV]?\d{0,2}\Z"
 )
+_FORM_RULES = re.compile(r"[a-z_]{3,40}(?:\|[a-z_]{2,40}(?::[\w,.]{1,40})?){1,10}")
 _WORDS_OF_A_NAME = re.compile(r"[A-Za-z]{3,}")
 
 
@@ -70,8 +71,9 @@ def is_known_default(value: str) -> bool:
 
 
 def is_name_of_a_thing(value: str) -> bool:
-    """An algorithm or product with its number (`RSA2048`, `Argon2id`), or a name in code (`Argon2PasswordHasher`)."""
-    if _TERM.fullmatch(value) is not None:
+    """An algorithm or product with its number (`RSA2048`, `Argon2id`), a name in code (`Argon2PasswordHasher`), or what
+    a form asks of its field (`required|min:8`)."""
+    if _TERM.fullmatch(value) is not None or _FORM_RULES.fullmatch(value) is not None:
         return True
     in_words = sum(len(word) for word in _WORDS_OF_A_NAME.findall(value))
     return _CODE_NAME.fullmatch(value) is not None and in_words >= 0.8 * len(value.replace("_", "").replace(".", ""))

@@ -172,6 +172,64 @@ assertEquals("Invalid password1", msg)
 The passphrase is correct-horse
 passport-local2 strategy
 public key pinning sha256/AAAA1111BBBB2222CCCC3333
+密码子UGA3在线粒体里编码什么
+密码机型号SJJ1012怎么选
+口令红包888888怎么抢
+密码是不是Base64编码的
+密码是用SHA256存的吗
+密码是什么意思，AES和DES都是密码吗
+密码：见附件Readme2
+密码输入框placeholder2怎么改
+默认口令为空的设备CVE-2023-1389
+授权码和OAuth2有什么关系
+请问令牌JWT和Session2选哪个
+摩斯密码88是什么意思
+达芬奇密码2003年出版
+密码强度要求：至少8位，包含大写字母A-Z和数字0-9
+验证码1234是什么意思
+暗号：天王盖地虎2021版
+我的通行证NYC2026丢了
+What is pass1 and pass2 in a compiler?
+bus pass 30day2 price
+The secret of S3Select2 performance
+Keynote2023 slides
+token: [PAD2]
+Which pass rusher had 12sacks
+All tests pass v1.2.3 now
+Password123 is the worst password
+use password "correct horse battery staple"?
+const PASSWORD_PATTERN = /^(?=.*[A-Z]).{8,}$/
+password: Joi.string().min(8).required()
+password: faker.internet.password({ length: 12 })
+password = hashlib.sha256(b"abc").hexdigest()
+<input id="password2" type="password">
+@NotBlank String password1;
+passwordLabel: "Passwort2 eingeben"
+'password' => 'required|min:8|confirmed'
+DB_PASSWORD=
+DB_PASSWORD=${DB_PASSWORD:-postgres}
+"password": "string123"
+password: 'password1!'
+pwd: /home/user1/src
+pwd=/var/www2
+export AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY
+-e REDIS_PASSWORD=foobared
+requirepass foobared
+api_key: sk-1234567890abcdef
+token = tokenizer.encode("text2")
+public_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ
+primaryKey: "orderItemId2"
+"key": "Ctrl+Shift+K2"
+cacheKey = `user:${id}:v2`
+keycode KEY_F12
+aria-keyshortcuts="Alt+Shift+P2"
+passive_skill: "Fireball9"
+mysql -u root -p
+mysql -uroot -proot
+docker run -p 127.0.0.1:5432:5432 postgres
+kubectl create secret generic db --from-literal=password=changeme
+IDENTIFIED BY 'your_password'
+CREATE USER 'app' IDENTIFIED BY 'MyNewPass1!';
 """
 # A text, a bar, and the value in it.
 REAL = r"""
@@ -280,6 +338,13 @@ api_key="fake-shop-Kd8mPz2qvX71aB39z"|fake-shop-Kd8mPz2qvX71aB39z
 数据库账号app 密码Kd8@mPz|Kd8@mPz
 wifi密码是zhang1990ok|zhang1990ok
 密钥：8f14e45fceea167a5a36dedd4bea2543|8f14e45fceea167a5a36dedd4bea2543
+password: Admin2024!|Admin2024!
+密码是S12345678|S12345678
+root密码：liwei0815|liwei0815
+pwd: Tiger#2023|Tiger#2023
+DB_PASS=zhang_1988|zhang_1988
+the passcode is Qwer!234|Qwer!234
+口令改成Winter@88了|Winter@88
 """
 
 
