@@ -27,6 +27,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2_grpc import (
     add_ExternalProcessorServicer_to_server,
 )
 
+from extproc.commands.process import tune
 from extproc.wire.http2.call import Call
 from extproc.wire.http2.limits import Limits
 from extproc.wire.http2.server import Server
@@ -124,6 +125,7 @@ class _Replies:
 
 async def own(address: str) -> None:
     """Serves until the process is ended."""
+    tune()
     server = Server(lambda _path: lambda call: call.serve(_Replies(call)), Limits(), monotonic)
     await server.start(address)
     await asyncio.Event().wait()

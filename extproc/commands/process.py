@@ -29,7 +29,7 @@ FAULTS = (ConfigurationError, FlowError, ProxyError, RenderError, SecurityError,
 
 def run_app(options: AppOptions, log_level: str) -> int:
     log_to_stderr(log_level)
-    _tune()
+    tune()
     return uvloop.run(_serve(options))
 
 
@@ -47,7 +47,7 @@ def stop_signal() -> asyncio.Event:
     return stop
 
 
-def _tune() -> None:
+def tune() -> None:
     """Settings for a process that handles many short-lived objects and, now and then, bodies of megabytes.
 
     The collector need not run every 700 objects, as exchanges hold no cycles. And glibc gives each large buffer back to
