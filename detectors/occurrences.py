@@ -14,7 +14,18 @@ _MEMORY = 64 << 20
 """Bytes that RE2 may use for the values of one request."""
 _UNSPACED = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff]")
 """Letters of scripts in which words stand side by side without spaces."""
+_HAN = re.compile("[\u4e00-\u9fff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+_SURNAMES = frozenset(
+    "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴夏钟汪田任姜范方石姚谭廖邹熊金"
+    "陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段漕钱汤尹黎易武乔贺赖龚張劉陳楊趙黃吳孫馬羅鄭謝韓馮蕭許鄧傅盧蔣賈葉閻鍾譚鄒陸錢湯賀龔"
+)
+_DOUBLE_SURNAMES = frozenset(
+    ("欧阳", "司马", "上官", "诸葛", "司徒", "皇甫", "慕容", "令狐", "东方", "南宫", "尉迟", "歐陽", "司馬")
+)
+"""Frequent ones; without those that are common words before a name, such as 于 and 和."""
 
 
 class Occurrences:
@@ -50,8 +61,11 @@ class Occurrences:
 
 
 def whole_words(found: Finding, text: str) -> Finding:
-    """A name that ends inside a word, to that word's ends: `Jon` of `Jonathan` names the same person."""
+    """A name that ends inside a word, to that word's ends: `Jon` of `Jonathan` names the same person, and so does a
+    Chinese given name with the surname before it."""
     start, end = found.start, found.end
+    if found.category == "PERSON":
+        start = _with_surname(text, start, end)
     while joined(text, start):
         start -= 1
     while joined(text, end):
@@ -59,6 +73,15 @@ def whole_words(found: Finding, text: str) -> Finding:
     if (start, end) == (found.start, found.end):
         return found
     return msgspec.structs.replace(found, start=start, end=end)
+
+
+def _with_surname(text: str, start: int, end: int) -> int:
+    """Where a person's name starts, if only the given name was found."""
+    if end - start > 2 or _HAN.fullmatch(text, start, end) is None or text[start] in _SURNAMES:
+        return start
+    if text[max(0, start - 2) : start] in _DOUBLE_SURNAMES:
+        return start - 2
+    return start - (text[start - 1 : start] in _SURNAMES)
 
 
 def joined(text: str, at: int) -> bool:

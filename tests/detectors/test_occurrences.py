@@ -45,6 +45,10 @@ def test_a_single_character_is_left_to_its_own_finding() -> None:
         ("找Jonathan吧", "Jon", "Jonathan"),
         ("René Müller", "Mül", "Müller"),
         ("Ann-Marie", "Ann", "Ann"),
+        ("我叫王小明，你呢", "小明", "王小明"),
+        ("请问欧阳娜娜在吗", "娜娜", "欧阳娜娜"),
+        ("和小明去", "小明", "小明"),
+        ("姓王的王芳", "王芳", "王芳"),
     ],
 )
 def test_part_of_a_word_means_the_word(text: str, part: str, whole: str) -> None:
