@@ -34,6 +34,8 @@ def decide(request: Request, steps: tuple[Step, ...] = STEPS) -> Waiting[Decisio
         return list_models(request)
     for step in steps:
         found = step(request)
+        if found is None:
+            continue
         outcome = (yield from found) if isinstance(found, Generator) else found
         if outcome is not None:
             return outcome

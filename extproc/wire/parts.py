@@ -112,8 +112,16 @@ CLEAR_ROUTE_CACHE: dict[Phase, bytes] = {
 
 
 def set_header(phase: Phase, name: str, value: bytes) -> bytes:
-    """A header that is set. Nothing of it is kept: values are paths, lengths and keys that rotate."""
-    return _SET[phase](_OPTION(_HEADER_KEY(name.encode()) + _HEADER_VALUE(value)) + _OVERWRITE)
+    """A header that is set. Nothing of its value is kept: values are paths, lengths and keys that rotate."""
+    return _before_header(phase, name, len(value)) + value + _OVERWRITE
+
+
+@lru_cache(maxsize=_KEPT)
+def _before_header(phase: Phase, name: str, size: int) -> bytes:
+    """All that stands in front of a value of `size` bytes."""
+    value = bytes(size)
+    whole = _SET[phase](_OPTION(_HEADER_KEY(name.encode()) + _HEADER_VALUE(value)) + _OVERWRITE)
+    return whole[: len(whole) - size - len(_OVERWRITE)]
 
 
 def remove_header(phase: Phase, name: str) -> bytes:
@@ -139,7 +147,8 @@ def _member(name: str, value: str | float | bool) -> bytes:
     if isinstance(value, str):
         if name in _CONFIGURED:
             return _text(name, value)
-        return _FIELD(_name(name) + _STRING(value.encode()))
+        encoded = value.encode()
+        return _before_text(name, len(encoded)) + encoded
     return _flag(name, value) if isinstance(value, bool) else _number_head(name) + _DOUBLE.pack(value)
 
 
@@ -152,6 +161,13 @@ def number_metadata(namespace: str, facts: Mapping[str, float | bool]) -> bytes:
 @lru_cache(maxsize=_KEPT)
 def _text(name: str, value: str) -> bytes:
     return _FIELD(_name(name) + _STRING(value.encode()))
+
+
+@lru_cache(maxsize=_KEPT)
+def _before_text(name: str, size: int) -> bytes:
+    """All that stands in front of a text of `size` bytes."""
+    whole = _FIELD(_name(name) + _STRING(bytes(size)))
+    return whole[: len(whole) - size]
 
 
 @lru_cache(maxsize=_KEPT)
