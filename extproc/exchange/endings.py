@@ -46,6 +46,8 @@ class Ending(StrEnum):
     """It costs more than its quota ever allows at once."""
     CACHED = "cached"
     """Answered from the cache: no destination was asked."""
+    STALE_ENVOY = "stale_envoy"
+    """Envoy was rendered from another configuration and cannot protect the request."""
     INTERNAL = "internal_error"
 
 
@@ -77,6 +79,7 @@ REFUSALS: Mapping[Ending, Refusal] = {
     Ending.RATE_LIMITED: Refusal(429, "rate_limit_error"),
     Ending.TOO_MANY_IN_FLIGHT: Refusal(429, "rate_limit_error", retry_after=1),
     Ending.EXCEEDS_QUOTA: Refusal(429, "rate_limit_error"),
+    Ending.STALE_ENVOY: Refusal(503, "server_error"),
     Ending.INTERNAL: Refusal(500, "server_error"),
 }
 

@@ -106,6 +106,7 @@ class Exchange:
         "_body",
         "_decision",
         "_mode",
+        "_own_envoy",
         "_response_limit",
         "bodies",
         "ending",
@@ -115,8 +116,9 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, response_limit: int) -> None:
-        """`response_limit`: bytes of a JSON answer that may be held for editing."""
+    def __init__(self, response_limit: int, *, own_envoy: bool = False) -> None:
+        """`response_limit`: bytes of a JSON answer that may be held for editing. `own_envoy`: the gateway is a rendered
+        Envoy, which lets no destination send `REASON_HEADER`; behind any other it says nothing."""
         self.phase = Phase.REQUEST_HEADERS
         self.ending: Ending | None = None
         self.status = 0
@@ -128,6 +130,7 @@ class Exchange:
         self._body: ResponseBody | None = None
         self._mode = BodyMode.NONE
         self._response_limit = response_limit
+        self._own_envoy = own_envoy
 
     def __repr__(self) -> str:
         return f"<Exchange {self.phase.name} ending={self.ending} status={self.status}>"
@@ -183,7 +186,7 @@ class Exchange:
 
     def response_headers(self, headers: Headers, *, end: bool) -> HeadersReply:
         """The answer begins; `end`: it has no body."""
-        by_envoy = self._decision is None or REASON_HEADER in headers
+        by_envoy = self._decision is None or (self._own_envoy and REASON_HEADER in headers)
         body, mode, reply = None, BodyMode.NONE, HeadersReply()
         if self._decision is not None and not by_envoy:
             body, mode, reply = open_response(self._decision.plan, headers, self._response_limit, self.bodies)

@@ -23,7 +23,7 @@ from extproc.live.inspect import Inspection
 from extproc.live.pools import Pools
 from extproc.live.reports import Reports
 from extproc.live.security import Security
-from extproc.render import RenderError, render
+from extproc.render import RenderError, digest, render
 from extproc.resources.kinds.gateway import Listener
 from extproc.resources.load import load
 from extproc.resources.problems import ConfigurationError
@@ -181,7 +181,7 @@ class App:
         pools = changes.add(await self._pools.prepare(snapshot.pools))
         queueing = flow.longest_wait if flow is not None else 0.0
         counted = counted_by_envoy(snapshot, tested=self._tested)
-        live = build(snapshot, secrets, pools.pools, security.watches, flow, queueing, counted)
+        live = build(snapshot, secrets, pools.pools, security.watches, flow, queueing, counted, digest(snapshot))
         changes.add(await self._reports.prepare(snapshot.gateway.spec.agents, snapshot.directory))
         if self._proxy is not None and self._generation:
             listener = snapshot.gateway.spec.listener
@@ -194,6 +194,7 @@ class App:
 
     def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
         self._snapshot, self._secrets, self._service.live = snapshot, secrets, live
+        self._service.stale_envoy = ""
         targets = [target_name(provider) for provider in snapshot.providers.values()]
         targets += [target_name(pool) for pool in snapshot.pools.values()]
         hosts = [*live.table.exact.values(), *(routes for _, routes in live.table.suffixes)]
@@ -217,6 +218,11 @@ class App:
         secret = None if agents is None else self._secrets.resolve(agents.token)
         return None if secret is None else secret.reveal()
 
+    def _readiness(self) -> tuple[bool, str]:
+        """An Envoy that is stale makes the filter no less ready for others, so it is only told."""
+        stale = self._service.stale_envoy
+        return not self._not_ready, self._not_ready or (f"ready, but {stale}" if stale else "")
+
     def _watched(self) -> set[Path]:
         return {self._options.directory, *self._secrets.files()}
 
@@ -224,7 +230,7 @@ class App:
         return AdminView(
             metrics=self._metrics.scrape,
             live=lambda: True,
-            ready=lambda: (not self._not_ready, self._not_ready),
+            ready=self._readiness,
             config=lambda: to_builtins(self._snapshot),
             endpoints=self._pools.views,
             policies=self._inspection,

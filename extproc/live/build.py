@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -22,6 +22,7 @@ from extproc.steps.admission import RequestFlow
 from extproc.steps.identity import CallerSource, Identity
 from extproc.steps.live import Live
 from extproc.steps.matching import StringTest
+from extproc.steps.protection import Protection
 from extproc.steps.routes import Backend, HostRoutes, KeySource, Match, RouteRule, RouteTable
 from extproc.steps.watch import Watch
 
@@ -34,10 +35,11 @@ def build(
     flow: RequestFlow | None = None,
     queueing: float = 0.0,
     counted: frozenset[str] = frozenset(),
+    digest: str = "",
 ) -> Live:
     """Everything that requests look at. `pools` holds the live pool of every `InferencePool` by name, `watches` the
     live form of every `LLMSecurityPolicy`, `flow` that of the traffic policies, which let wait `queueing` seconds,
-    `counted` the pools for which Envoy counts."""
+    `counted` the pools for which Envoy counts, `digest` tells what Envoy has to be rendered from."""
     gateway = snapshot.gateway.spec
     builder = _Builder(snapshot, secrets, pools, watches or {}, counted)
     hosts = [builder.host(route) for route in snapshot.effective_routes() if _is_for(route, snapshot)]
@@ -60,6 +62,7 @@ def build(
         longest_wait=queueing + max((float(pool.spec.queue.timeout) for pool in snapshot.pools.values()), default=0.0),
         reads_claims=bool(gateway.jwt),
         flow=flow,
+        digest=digest,
     )
 
 
@@ -114,7 +117,8 @@ class _Builder:
         backend = self._backend(rule, ref)
         fitting = self._snapshot.policies_for(route, rule, self._snapshot.resolve(ref))
         watches = tuple(self._watches[policy.metadata.name] for policy in fitting)
-        return replace(backend, watches=watches) if watches else backend
+        closed = self._snapshot.closes(route.spec.host)
+        return replace(backend, watches=watches, protection=_protection(watches, closed=closed))
 
     def _backend(self, rule: RuleSpec, ref: BackendRef) -> Backend:
         target = self._snapshot.resolve(ref)
@@ -163,6 +167,14 @@ class _Builder:
                 yield from filter(None, (provider_settings(target, rule.name).model,))
             else:
                 yield from target.spec.models
+
+
+def _protection(watches: Sequence[Watch], *, closed: bool) -> Protection:
+    """`closed`: a traffic policy wants it."""
+    strict = [watch for watch in watches if not watch.dry_run]
+    if any(watch.reader is not None for watch in strict):
+        return Protection.ANSWERS
+    return Protection.CLOSED if strict or closed else Protection.OPEN
 
 
 _NEVER = Match(path=lambda _path: False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from extproc.render.clusters import clusters
 from extproc.render.listener import listener
 from extproc.render.parts import Json
-from extproc.render.routes import CLOSED_PREFIX, OPEN_PREFIX, route_configuration
+from extproc.render.routes import CLOSED_PREFIX, OPEN_PREFIX, STALE_PREFIX, route_configuration
 from extproc.resources.snapshot import Snapshot
 from extproc.resources.usage import counted_by_envoy
 
@@ -77,4 +77,4 @@ def _targets(host: Json) -> dict[str, Json]:
 
 
 def _is_target(route: Json) -> bool:
-    return not route["name"].startswith((CLOSED_PREFIX, OPEN_PREFIX))
+    return not route["name"].startswith((CLOSED_PREFIX, OPEN_PREFIX, STALE_PREFIX))

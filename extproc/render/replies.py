@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from extproc.render.parts import REASON_HEADER, Json, extension
-from extproc.render.routes import CLOSED_PREFIX
+from extproc.render.routes import CLOSED_PREFIX, STALE_PREFIX
 
 ErrorType = Literal["invalid_request_error", "authentication_error", "server_error"]
 
@@ -28,6 +28,13 @@ _UNREACHABLE = ("DF", "LH", "LR", "NC", "UC", "UF", "UH", "UPE", "UR", "URX")
 _TOO_LATE = ("DT", "SI", "UMSDR", "UT")
 
 _REPLIES = (
+    _Reply(
+        "stale_envoy",
+        "server_error",
+        "Envoy does not know the destination of this request, as it was rendered from an older configuration: run "
+        "`sluice render envoy` again and restart Envoy with what it writes.",
+        f"response.code == 503 && xds.route_name.startsWith('{STALE_PREFIX}')",
+    ),
     _Reply(
         "filter_unavailable",
         "server_error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 import msgspec
@@ -14,8 +15,12 @@ from extproc.resources.kinds.pool import InferencePool
 from extproc.resources.kinds.provider import LLMProvider, Timeouts
 from extproc.resources.kinds.route import LLMRoute, RequestMatch, Rule
 from extproc.resources.snapshot import Snapshot, target_name
+from extproc.steps.protection import HEADER as PROTECTION_HEADER
+from extproc.steps.protection import Protection, Rendered
 
 ROUTE_CONFIGURATION = "gateway"
+STALE_PREFIX = "stale/"
+"""Names of routes for requests whose destination this Envoy does not know."""
 CLOSED_PREFIX = "closed/"
 """Names of routes that answer 503 while the filter is away."""
 OPEN_PREFIX = "open/"
@@ -23,12 +28,16 @@ KINDS = ("stream", "unary")
 
 _PRIVATE_HEADERS = ["forwarded", "via", "x-envoy-external-address", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"]
 """What a provider outside need not know about the network inside."""
-_FAIL_CLOSED: Json = {
-    EXT_PROC: typed(
-        "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute", overrides={"failure_mode_allow": False}
-    )
-}
+_PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
+_FAIL_CLOSED: Json = {EXT_PROC: typed(_PER_ROUTE, overrides={"failure_mode_allow": False})}
 """For answers that are looked into: the rest of one must not pass without the filter."""
+_UNPROCESSED: Json = {
+    "filter": NAMESPACE,
+    "path": [{"key": "target"}],
+    "value": {"present_match": True},
+    "invert": True,
+}
+"""Metadata of a request that the filter has not sent anywhere."""
 _SLACK = 5.0
 """Seconds by which the idle timeout of a request exceeds its timeout, so that the clearer error wins."""
 
@@ -36,12 +45,32 @@ _SLACK = 5.0
 def route_configuration(snapshot: Snapshot, counted: frozenset[str] = frozenset()) -> Json:
     """The whole routing table. A `*` host always exists, so that every request meets the filter and its limits.
     `counted`: pools of which Envoy may count streamed answers."""
+    return _route_configuration(snapshot, counted, digest(snapshot))
+
+
+def _route_configuration(snapshot: Snapshot, counted: frozenset[str], envoy: str) -> Json:
+    """`envoy` is the digest that it will tell the filter."""
     rules_of = _rules_by_host(snapshot)
     return {
         "name": ROUTE_CONFIGURATION,
         "ignore_port_in_host_matching": True,
-        "virtual_hosts": [_virtual_host(host, rules, snapshot, counted) for host, rules in sorted(rules_of.items())],
+        "virtual_hosts": [
+            _virtual_host(host, rules, snapshot, counted, envoy) for host, rules in sorted(rules_of.items())
+        ],
     }
+
+
+def digest(snapshot: Snapshot) -> str:
+    """Tells whether an Envoy was rendered from this configuration: of all that its configuration depends on, and the
+    same on every machine and for every address of the filter."""
+    gateway = snapshot.gateway.spec
+    parts = (
+        _route_configuration(snapshot, frozenset(), ""),
+        [(each.spec.host, each.spec.effective_port, each.spec.protocol) for each in snapshot.providers.values()],
+        [(name, pool.spec.membership, pool.spec.endpoints) for name, pool in sorted(snapshot.pools.items())],
+        (gateway.listener, gateway.host_aliases, gateway.limits, gateway.jwt, gateway.trusted_ca),
+    )
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
 class _Served(msgspec.Struct, frozen=True):
@@ -75,10 +104,10 @@ def _served(snapshot: Snapshot, route: LLMRoute, rule: Rule) -> _Served:
     policies = {target_name(target): snapshot.policies_for(route, rule, target) for target in targets}
     policies = {name: [each for each in found if not each.spec.dry_run] for name, found in policies.items()}
     watched = {name for name, found in policies.items() if any(each.spec.inspect.response for each in found)}
-    return _Served(rule, any(policies.values()), frozenset(watched))
+    return _Served(rule, any(policies.values()) or snapshot.closes(route.spec.host), frozenset(watched))
 
 
-def _virtual_host(host: str, served: list[_Served], snapshot: Snapshot, counted: frozenset[str]) -> Json:
+def _virtual_host(host: str, served: list[_Served], snapshot: Snapshot, counted: frozenset[str], envoy: str) -> Json:
     rules = [each.rule for each in served]
     watched = frozenset[str]().union(*(each.watched for each in served))
     guarded = {i for i, each in enumerate(served) if each.guarded}
@@ -92,13 +121,25 @@ def _virtual_host(host: str, served: list[_Served], snapshot: Snapshot, counted:
     counting = {f"{name} stream" for name in of_pools if name.removeprefix("pool/") in counted}
     routes = [*(_counting_route(route) for route in routes if route["name"] in counting), *routes]
     steps = unprocessed_steps(rules, snapshot, guarded)
-    unprocessed = [_unprocessed_route(host, i, step, snapshot, idle) for i, step in enumerate(steps)]
-    if watched:  # Envoy takes the setting of the route that a request has when its stream to the filter begins
-        unprocessed = [{**route, "typed_per_filter_config": _FAIL_CLOSED} for route in unprocessed]
-    routes += unprocessed
+    for i, step in enumerate(steps):
+        # Envoy takes the settings of the route that a request has when its stream to the filter begins.
+        told = _told(envoy, step, watched=bool(watched))
+        routes.append(_unprocessed_route(host, i, step, snapshot, idle) | {"typed_per_filter_config": told})
+    closed = {"cluster": CLOSED_CLUSTER, "idle_timeout": seconds(idle)}
+    routes.append({"name": STALE_PREFIX + host, "match": {"prefix": "/"}, "route": closed})
     for route in routes:
         route["request_body_buffer_limit"] = int(snapshot.gateway.spec.limits.request_body)
     return {"name": host, "domains": [host], "routes": routes}
+
+
+def _told(envoy: str, step: Unprocessed, *, watched: bool) -> Json:
+    """The filter's settings on a route for unprocessed requests, among them what Envoy tells it."""
+    protection = Protection.OPEN if step.pool is not None else Protection.CLOSED
+    said = Rendered(envoy, Protection.ANSWERS if watched else protection).written()
+    overrides: Json = {"grpc_initial_metadata": [{"key": PROTECTION_HEADER, "value": said}]}
+    if watched:
+        overrides["failure_mode_allow"] = False
+    return {EXT_PROC: typed(_PER_ROUTE, overrides=overrides)}
 
 
 def _targets(rules: Iterable[Rule], snapshot: Snapshot) -> Iterable[LLMProvider | InferencePool]:
@@ -190,7 +231,7 @@ def _unprocessed_route(host: str, number: int, step: Unprocessed, snapshot: Snap
     It leads to a cluster even where the answer is a 503, because Envoy applies body limits and idle timeouts of a route
     only if it is no `direct_response`.
     """
-    match = _match(step.match)
+    match = _match(step.match) | {"dynamic_metadata": [_UNPROCESSED]}
     name = f"{host}/{number}"
     if step.pool is None:
         closed = {"cluster": CLOSED_CLUSTER, "idle_timeout": seconds(idle)}

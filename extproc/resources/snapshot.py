@@ -13,6 +13,7 @@ from extproc.resources.kinds.pool import InferencePool
 from extproc.resources.kinds.provider import LLMProvider, OpenAIConfig
 from extproc.resources.kinds.route import BackendRef, LLMRoute, LLMRouteSpec, Rule
 from extproc.resources.kinds.security import LLMSecurityPolicy
+from extproc.resources.kinds.selectors import ANY_SERVICE
 from extproc.resources.kinds.traffic import TrafficPolicy
 
 Resource = LLMProvider | LLMRoute | InferencePool | LLMSecurityPolicy | TrafficPolicy | Gateway
@@ -58,6 +59,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         names = {"host": route.spec.host, "route": route.metadata.name, "rule": f"{route.metadata.name}/{rule.name}"}
         fitting = (each for _, each in sorted(self.security.items()))
         return [each for each in fitting if each.spec.targets.fit(**names, target=target_name(target))]
+
+    def closes(self, host: str) -> bool:
+        """Whether a traffic policy wants the requests of a route's host refused while the filter is away."""
+        strict = (each for each in self.traffic.values() if each.spec.filter_away == "closed" and not each.spec.dry_run)
+        for policy in strict:
+            services = {selector.service.lower() for selector in policy.spec.selectors} or {""}
+            if not services.isdisjoint({*ANY_SERVICE, host.lower()}):
+                return True
+        return False
 
     def resolve(self, ref: BackendRef) -> LLMProvider | InferencePool:
         """The destination of a reference. Raises KeyError for one that does not exist."""

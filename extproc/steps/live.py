@@ -23,3 +23,5 @@ class Live:
     """Whether any rule looks at JWT claims."""
     flow: RequestFlow | None = None
     """Flow control; None where there are no policies for it."""
+    digest: str = ""
+    """Of what Envoy has to be rendered from."""

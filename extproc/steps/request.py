@@ -11,6 +11,7 @@ from extproc.payload.document import Document
 from extproc.pool.pool import Lease
 from extproc.steps.admission import Admission, RequestFlow
 from extproc.steps.head import RequestHead
+from extproc.steps.protection import Rendered
 from extproc.steps.routes import Backend, HostRoutes, RouteRule
 from extproc.steps.watch import Guarding
 
@@ -58,6 +59,8 @@ class Request:
     flow: RequestFlow | None = None
     """Flow control; None where there are no policies for it."""
     admission: Admission | None = None
+    envoy: Rendered | None = None
+    """What Envoy says of itself; None of another gateway, which says nothing."""
 
     def forget_body(self) -> None:
         """The request is on its way: an answer may take minutes, and needs none of these bytes."""

@@ -6,7 +6,7 @@ from extproc.exchange.endings import Ending
 from extproc.exchange.values import LocalReply
 from extproc.steps.head import RequestHead
 from extproc.steps.request import Request, refuse
-from extproc.steps.routes import HostRoutes, RouteRule, RouteTable
+from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
 
 
 def open_route(table: RouteTable, head: RequestHead) -> tuple[HostRoutes, tuple[RouteRule, ...]] | LocalReply:
@@ -31,7 +31,7 @@ def route(request: Request) -> LocalReply | None:
                 return refuse(Ending.NOT_JSON, f"Route {rule.name!r} takes JSON bodies only.")
             request.rule = rule
             request.backend = rule.next_backend()
-            return None
+            return _unprotected(request, request.backend)
     if request.requested_model:
         return refuse(
             Ending.MODEL_NOT_FOUND,
@@ -46,6 +46,18 @@ def route(request: Request) -> LocalReply | None:
             param="model",
         )
     return _no_rule(head, request.routes)
+
+
+def _unprotected(request: Request, backend: Backend) -> LocalReply | None:
+    """Refuses what must not pass without the filter, where Envoy's routes would let it pass."""
+    envoy = request.envoy
+    if envoy is None or envoy.protection >= backend.protection:
+        return None
+    return refuse(
+        Ending.STALE_ENVOY,
+        "Envoy was rendered before a policy of this route was there and would let requests pass it: run `sluice render "
+        "envoy` again and restart Envoy with what it writes.",
+    )
 
 
 def _no_rule(head: RequestHead, routes: HostRoutes) -> LocalReply:

@@ -9,6 +9,7 @@ from extproc.exchange.values import HeaderList
 from extproc.pool.pool import Pool
 from extproc.steps.head import RequestHead
 from extproc.steps.matching import StringTest
+from extproc.steps.protection import Protection
 from extproc.steps.watch import Watch
 
 KeySource = Callable[[], bytes | None]
@@ -44,6 +45,8 @@ class Backend:
     """Header that names a session; the body's `user` does where it is absent."""
     watches: tuple[Watch, ...] = ()
     """Security policies that hold for this rule and destination."""
+    protection: Protection = Protection.OPEN
+    """What Envoy has to do for its requests without the filter."""
 
 
 @dataclass(frozen=True, slots=True)

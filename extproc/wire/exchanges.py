@@ -43,9 +43,10 @@ class Exchanges:
         self.draining = False
         self._idle = asyncio.Event()
 
-    def begin(self) -> Session:
+    def begin(self, rendered: str | None = None) -> Session:
+        """`rendered`: what the stream's `steps.protection.HEADER` says, if it has one."""
         self.in_flight += 1
-        return Session(self.service)
+        return Session(self.service, rendered)
 
     def end(self, session: Session) -> None:
         self.in_flight -= 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from extproc.steps.protection import HEADER
 from extproc.wire.exchanges import REFUSALS, SERVICE, Exchanges, serve
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class GrpcioTransport:
         exchanges = self._exchanges
         if exchanges.draining:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
-        session = exchanges.begin()
+        session = exchanges.begin(_rendered(context.invocation_metadata()))
         try:
             await serve(session, _Stream(context), exchanges.service.clock)
         except asyncio.CancelledError:
@@ -55,6 +56,10 @@ class GrpcioTransport:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             exchanges.end(session)
+
+
+def _rendered(metadata: Any) -> str | None:
+    return next((str(value) for name, value in metadata or () if name == HEADER), None)
 
 
 class _Stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from extproc.steps.protection import HEADER
 from extproc.wire.exchanges import REFUSALS, SERVICE, Exchanges, serve
 from extproc.wire.grpc_methods import GrpcMethods
 from extproc.wire.http2.call import Call, StatusError
@@ -16,6 +17,7 @@ from extproc.wire.session import Session
 log = logging.getLogger(__name__)
 
 _PROCESS = f"/{SERVICE}/Process"
+_ENVOY = HEADER.encode()
 _INVALID_ARGUMENT, _UNAVAILABLE = 3, 14
 _LARGEST_MESSAGE = 256 * MIB
 """Envoy's own limits on bodies come first; this one is for a peer that has none."""
@@ -54,7 +56,7 @@ class _Exchange:
     def __init__(self, exchanges: Exchanges, call: Call) -> None:
         self._exchanges = exchanges
         self._call = call
-        self._session: Session = exchanges.begin()
+        self._session: Session = exchanges.begin(call.metadata.get(_ENVOY, b"").decode("latin-1") or None)
 
     def message(self, data: bytes) -> None:
         session, call = self._session, self._call

@@ -31,6 +31,17 @@ class Service:
     warned: set[str] = field(default_factory=set)
     """What has been logged once and need not be again."""
 
+    stale_envoy: str = ""
+    """What is wrong with an Envoy in front, for whoever asks whether the filter is ready."""
+
+    def stale(self, envoy: str, own: str) -> None:
+        """An Envoy that was rendered from the configuration `envoy` cannot protect a request of the one in force."""
+        self.stale_envoy = (
+            f"stale_envoy: an Envoy was rendered from configuration {envoy} and this filter has {own}; requests that "
+            "it cannot protect are refused: run `sluice render envoy` again and restart it"
+        )
+        self.warn_once(self.stale_envoy)
+
     def warn_once(self, text: str) -> None:
         if text and text not in self.warned:
             self.warned.add(text)

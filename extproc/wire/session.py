@@ -15,6 +15,7 @@ from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.exchange.exchange import Exchange, Phase, UnexpectedEventError
 from extproc.exchange.values import BodyMode, BodyReply, LocalReply
+from extproc.steps import protection
 from extproc.steps.head import RequestHead
 from extproc.steps.parse import refuse_announced
 from extproc.steps.pipeline import decide
@@ -42,6 +43,7 @@ class Session:
     __slots__ = (
         "__weakref__",
         "_course",
+        "_envoy",
         "_exchange",
         "_framing",
         "_has_body",
@@ -57,10 +59,12 @@ class Session:
         "waiting",
     )
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, rendered: str | None = None) -> None:
+        """`rendered`: what Envoy says of itself, as for `steps.protection.read`."""
         self._service = service
         self._live = service.live
-        self._exchange = Exchange(self._live.response_limit)
+        self._envoy = protection.read(rendered)
+        self._exchange = Exchange(self._live.response_limit, own_envoy=self._envoy is not None)
         self._record = ExchangeRecord(started=service.clock())
         self._request: Request | None = None
         self._settled = False
@@ -169,6 +173,7 @@ class Session:
         )
         self._request.subset = codec.subset_of(message)
         self._request.flow = self._live.flow
+        self._request.envoy = self._envoy
         if not self._has_body:
             return self._begin(self._decide())
         return self._framing.request_opened()
@@ -217,6 +222,8 @@ class Session:
     def _answer(self, answer: LocalReply) -> Replies:
         if answer.ending is Ending.NO_ENDPOINTS:
             self._service.warn_once(misfit(self._request))
+        if answer.ending is Ending.STALE_ENVOY and self._envoy is not None:
+            self._service.stale(self._envoy.digest, self._live.digest)
         self._exchange.answered(answer)
         self.done = True
         self._settle()

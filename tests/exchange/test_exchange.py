@@ -214,10 +214,22 @@ def test_errors_of_the_destination_pass_unread(status: bytes) -> None:
 
 
 def test_envoys_own_reply_is_told_apart() -> None:
+    headers = {**JSON, ":status": b"503", "x-sluice-reason": b"upstream_unavailable"}
     exchange = exchange_in(Phase.RESPONSE_HEADERS)
-    exchange.response_headers({**JSON, ":status": b"503", "x-sluice-reason": b"upstream_unavailable"}, end=False)
+    exchange._own_envoy = True
+    exchange.response_headers(headers, end=False)
     exchange.closed()
     assert exchange.ending is Ending.REPLIED_BY_ENVOY
+
+
+def test_behind_another_gateway_no_header_of_an_answer_says_who_it_is_from() -> None:
+    """A destination could send it, and have its answer pass unseen."""
+    exchange = exchange_in(Phase.DECISION)
+    exchange.decided(Decision({}, plan=ResponsePlan(open_filter=lambda _channel: None, fail_closed=True)))  # type: ignore[arg-type, return-value]
+    headers = {**JSON, ":status": b"200", "content-length": b"2", "x-sluice-reason": b"anything"}
+    reply = exchange.response_headers(headers, end=False)
+    assert reply.mode is not BodyMode.NONE
+    assert exchange.ending is None
 
 
 def test_header_patterns_become_the_names_that_are_there() -> None:

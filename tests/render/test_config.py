@@ -42,8 +42,9 @@ def test_retired_targets_stay_before_the_unprocessed_routes() -> None:
         "pool/b stream",
         "pool/b unary",
         "open/h/0",
+        "stale/h",
     ]
-    assert host["routes"][-1]["route"]["cluster"] == "pool/b"
+    assert host["routes"][-2]["route"]["cluster"] == "pool/b"
 
 
 def test_retired_clusters_stay_and_changed_ones_are_new() -> None:

@@ -221,7 +221,7 @@ async def test_the_access_log(edge: Gateway) -> None:
     assert "method" not in served
     assert [line["reason"] for line in (refused, lost, broken)] == [
         "model_not_found",
-        "filter_unavailable",
+        "stale_envoy",
         "bad_request",
     ]
     assert broken["path"] is None

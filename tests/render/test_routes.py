@@ -28,6 +28,7 @@ def routes(host: str, text: str = "") -> dict[str, Any]:
 def test_every_host_has_only_what_its_rules_reach() -> None:
     text = "route r: {host: r.example, rules: [{backendRefs: [{pool: p}, {provider: y}]}]}"
     found = {name: [route["name"] for route in host["routes"]] for name, host in hosts(text).items()}
+    assert all(names.pop() == f"stale/{name}" for name, names in found.items())
     assert found == {
         "*": ["closed/*/0"],
         "api.example.com": ["provider/x stream", "provider/x unary", "closed/api.example.com/0"],
@@ -99,7 +100,9 @@ route r:
     - path: {prefix: /v2}
     backendRefs: [{pool: p}]
 """
-    found = [route["match"] for name, route in routes("*", text).items() if name.startswith("open/")]
+    found = [dict(route["match"]) for name, route in routes("*", text).items() if name.startswith("open/")]
+    only_unprocessed = [match.pop("dynamic_metadata") for match in found]
+    assert all(metadata["invert"] for (metadata,) in only_unprocessed)
     assert found == [
         {
             "path": "/v1/chat/completions",
@@ -133,4 +136,5 @@ route parts:
         "pool/p unary",
         "open/parts/0",
         "closed/parts/1",
+        "stale/parts",
     ]

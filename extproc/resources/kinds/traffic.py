@@ -19,6 +19,17 @@ Rate = Annotated[float, Meta(gt=0)]
 Unit = Literal["requests", "tokens"]
 
 
+class TrafficSpec(Spec, frozen=True, kw_only=True):
+    """What the `spec` of every traffic policy has."""
+
+    dry_run: bool = False
+    """`true` counts what would have happened and lets everything pass."""
+    filter_away: Literal["open", "closed"] = "open"
+    """What happens to the policy's requests while the filter is away: `open` lets them pass where nothing else asks for
+    the filter, `closed` answers 503. Envoy decides by host, so `closed` holds for all requests of the hosts that the
+    selectors name, and for every request where one names none."""
+
+
 class RateLimiterParameters(Spec, frozen=True, kw_only=True):
     interval: Duration = Duration(1)
     """How often `fillAmount` flows into the bucket; it does so continuously."""
@@ -43,10 +54,12 @@ class RateLimiter(Spec, frozen=True, kw_only=True):
     """The policy is for requests that any of them fits; none: all."""
 
 
-class RateLimitingPolicySpec(Spec, frozen=True, kw_only=True):
+class RateLimitingPolicySpec(TrafficSpec, frozen=True, kw_only=True):
     rate_limiter: RateLimiter
-    dry_run: bool = False
-    """`true` counts what would have happened and lets everything pass."""
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return self.rate_limiter.selectors
 
 
 class RateLimitingPolicy(Spec, frozen=True, kw_only=True):
@@ -72,9 +85,12 @@ class QuotaScheduler(Spec, frozen=True, kw_only=True):
     selectors: list[Selector] = []
 
 
-class QuotaSchedulingPolicySpec(Spec, frozen=True, kw_only=True):
+class QuotaSchedulingPolicySpec(TrafficSpec, frozen=True, kw_only=True):
     quota_scheduler: QuotaScheduler
-    dry_run: bool = False
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return self.quota_scheduler.selectors
 
 
 class QuotaSchedulingPolicy(Spec, frozen=True, kw_only=True):
@@ -98,9 +114,12 @@ class ConcurrencyLimiter(Spec, frozen=True, kw_only=True):
     selectors: list[Selector] = []
 
 
-class ConcurrencyLimitingPolicySpec(Spec, frozen=True, kw_only=True):
+class ConcurrencyLimitingPolicySpec(TrafficSpec, frozen=True, kw_only=True):
     concurrency_limiter: ConcurrencyLimiter
-    dry_run: bool = False
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return self.concurrency_limiter.selectors
 
 
 class ConcurrencyLimitingPolicy(Spec, frozen=True, kw_only=True):
@@ -123,9 +142,12 @@ class ConcurrencyScheduler(Spec, frozen=True, kw_only=True):
     selectors: list[Selector] = []
 
 
-class ConcurrencySchedulingPolicySpec(Spec, frozen=True, kw_only=True):
+class ConcurrencySchedulingPolicySpec(TrafficSpec, frozen=True, kw_only=True):
     concurrency_scheduler: ConcurrencyScheduler
-    dry_run: bool = False
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return self.concurrency_scheduler.selectors
 
 
 class ConcurrencySchedulingPolicy(Spec, frozen=True, kw_only=True):
@@ -171,10 +193,13 @@ class LoadSchedulingCore(Spec, frozen=True, kw_only=True):
     """Overload begins above it, for `saturation` only."""
 
 
-class AverageLatencySchedulingPolicySpec(Spec, frozen=True, kw_only=True):
+class AverageLatencySchedulingPolicySpec(TrafficSpec, frozen=True, kw_only=True):
     load_scheduling_core: LoadSchedulingCore = field(default_factory=LoadSchedulingCore)
     latency_baseliner: LatencyBaseliner = field(default_factory=LatencyBaseliner)
-    dry_run: bool = False
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return self.load_scheduling_core.aimd_load_scheduler.load_scheduler.selectors
 
 
 class AverageLatencySchedulingPolicy(Spec, frozen=True, kw_only=True):
@@ -225,12 +250,15 @@ class LoadRamp(Spec, frozen=True, kw_only=True):
     steps: list[RampStep]
 
 
-class LoadRampingPolicySpec(Spec, frozen=True, kw_only=True):
+class LoadRampingPolicySpec(TrafficSpec, frozen=True, kw_only=True):
     load_ramp: LoadRamp
     drivers: RampDrivers = field(default_factory=RampDrivers)
     start: bool = True
     """`false` holds the ramp at its first step."""
-    dry_run: bool = False
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return self.load_ramp.sampler.selectors
 
 
 class LoadRampingPolicy(Spec, frozen=True, kw_only=True):
@@ -254,9 +282,12 @@ class Cache(Spec, frozen=True, kw_only=True):
     selectors: list[Selector] = []
 
 
-class CachingPolicySpec(Spec, frozen=True, kw_only=True):
+class CachingPolicySpec(TrafficSpec, frozen=True, kw_only=True):
     cache: Cache = field(default_factory=Cache)
-    dry_run: bool = False
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return self.cache.selectors
 
 
 class CachingPolicy(Spec, frozen=True, kw_only=True):

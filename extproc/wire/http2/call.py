@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from extproc.wire.http2.connection import Connection
@@ -58,12 +58,22 @@ class Call:
         "_resting",
         "_stream",
         "_task",
+        "metadata",
         "over",
         "path",
     )
 
-    def __init__(self, connection: Connection, stream: Stream, path: str, flush: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: Stream,
+        path: str,
+        flush: Callable[[], None],
+        metadata: Mapping[bytes, bytes] = {},
+    ) -> None:
         self.path = path
+        self.metadata = metadata
+        """Headers of the call."""
         self.over = False
         self._connection = connection
         self._stream = stream

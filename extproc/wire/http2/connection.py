@@ -242,7 +242,7 @@ class Connection(Control):
             self.refuse(stream, 405 if headers.method != b"POST" else 415)
             return
         self.streams[number] = stream
-        events.append(Opened(stream, headers.path))
+        events.append(Opened(stream, headers.path, headers.metadata))
         if ends:
             events.append(Ended(stream))
 

@@ -119,7 +119,7 @@ class Driver(asyncio.Protocol):
         self._transport.abort()
 
     def _open(self, event: Opened) -> None:
-        call = event.stream.owner = Call(self._core, event.stream, event.path, self._flush_soon)
+        call = event.stream.owner = Call(self._core, event.stream, event.path, self._flush_soon, event.metadata)
         handler = self._find(event.path)
         if handler is None:
             call.end(UNIMPLEMENTED, f"there is no method {event.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import msgspec
@@ -28,6 +29,8 @@ class RequestHeaders(msgspec.Struct, frozen=True):
     content_type: bytes
     malformed: str = ""
     """Why these are no request, if they are not."""
+    metadata: Mapping[bytes, bytes] = {}
+    """The other headers."""
 
 
 class _Table(HeaderTable):
@@ -89,6 +92,7 @@ class BlockDecoder:
 def _examine(fields: list[tuple[bytes, bytes]]) -> RequestHeaders:
     """RFC 9113, section 8.2 and 8.3."""
     pseudo: dict[bytes, bytes] = {}
+    metadata: dict[bytes, bytes] = {}
     content_type, malformed, regular = b"", "", False
     for name, value in fields:
         if name.startswith(b":"):
@@ -101,10 +105,12 @@ def _examine(fields: list[tuple[bytes, bytes]]) -> RequestHeaders:
             malformed = "a header that HTTP/2 does not have"
         if name == b"content-type":
             content_type = value
+        else:
+            metadata[name] = value
     if not (pseudo.get(b":method") and pseudo.get(b":path") and pseudo.get(b":scheme")):
         malformed = malformed or "a request without method, scheme or path"
     path = pseudo.get(b":path", b"").decode("ascii", "replace")
-    return RequestHeaders(pseudo.get(b":method", b""), path, content_type, malformed)
+    return RequestHeaders(pseudo.get(b":method", b""), path, content_type, malformed, metadata)
 
 
 def _literal(name: bytes, value: bytes) -> bytes:

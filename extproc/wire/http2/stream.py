@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -47,6 +48,7 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
 
     stream: Stream
     path: str
+    metadata: Mapping[bytes, bytes] = {}
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
