@@ -225,7 +225,7 @@ def test_envoys_own_reply_is_told_apart() -> None:
 def test_behind_another_gateway_no_header_of_an_answer_says_who_it_is_from() -> None:
     """A destination could send it, and have its answer pass unseen."""
     exchange = exchange_in(Phase.DECISION)
-    exchange.decided(Decision({}, plan=ResponsePlan(open_filter=lambda _channel: None, fail_closed=True)))  # type: ignore[arg-type, return-value]
+    exchange.decided(Decision({}, plan=ResponsePlan(open_filter=lambda _channel: None, fail_closed=True)))  # type: ignore[arg-type]
     headers = {**JSON, ":status": b"200", "content-length": b"2", "x-sluice-reason": b"anything"}
     reply = exchange.response_headers(headers, end=False)
     assert reply.mode is not BodyMode.NONE
