@@ -345,6 +345,58 @@ pwd: Tiger#2023|Tiger#2023
 DB_PASS=zhang_1988|zhang_1988
 the passcode is Qwer!234|Qwer!234
 口令改成Winter@88了|Winter@88
+{"name":"svc","auth":{"key":"4f8c2e1a9b7d6053c2f1e8a7b9d40612"}}|4f8c2e1a9b7d6053c2f1e8a7b9d40612
+{"userName": "admin", "passWord": "Vt6#kQ91"}|Vt6#kQ91
+{'user': 'li', 'key': '4f8c2e1a9b7d6053c2f1e8a7b9d40612'}|4f8c2e1a9b7d6053c2f1e8a7b9d40612
+{"appKey":"x1","appSecret":"4f8c2e1a9b7d6053c2f1e8a7b9d40612"}|4f8c2e1a9b7d6053c2f1e8a7b9d40612
+{"username":"li","password":"Vt6kQ91m"}|Vt6kQ91m
+{"email":"a@corp.cn","key":"4f8c2e1a9b7d6053c2f1e8a7b9d40612"}|4f8c2e1a9b7d6053c2f1e8a7b9d40612
+{"user_id": 12, "access_key": "4f8c2e1a9b7d6053c2f1e8a7b9d40612"}|4f8c2e1a9b7d6053c2f1e8a7b9d40612
+<user name="li" key="4f8c2e1a9b7d6053c2f1e8a7b9d40612"/>|4f8c2e1a9b7d6053c2f1e8a7b9d40612
+CREATE USER li PASSWORD 'Vt6kQ91m'|Vt6kQ91m
+ALTER USER li WITH PASSWORD "Vt6kQ91m";|Vt6kQ91m
+ALTER USER 'li'@'%' IDENTIFIED WITH mysql_native_password BY 'Vt6kQ91m';|Vt6kQ91m
+alter user sys identified by Vt6kQ91m;|Vt6kQ91m
+CREATE USER li IDENTIFIED WITH plaintext_password BY 'Vt6kQ91m'|Vt6kQ91m
+EXEC sp_addlogin 'li', 'Vt6kQ91m'|Vt6kQ91m
+CREATE SERVER s OPTIONS (USER 'li', PASSWORD 'Vt6kQ91m');|Vt6kQ91m
+CHANGE MASTER TO MASTER_USER='r', MASTER_PASSWORD='Vt6kQ91m';|Vt6kQ91m
+mysql -hdb -uli -p"Vt6kQ91m"|Vt6kQ91m
+mysql --user=li -p'Vt6k Q91m' db|Vt6k Q91m
+sudo mysql -u li -pVt6kQ91m -e "show tables"|Vt6kQ91m
+`mysql -u root -p'Vt6kQ91m'`|Vt6kQ91m
+sshpass -pVt6kQ91m scp a b:|Vt6kQ91m
+ftp://li:Vt6kQ91m@host/x|Vt6kQ91m
+mongodb+srv://li:Vt6kQ91m@c.mongodb.net|Vt6kQ91m
+curl -H "X-Api-Key: 4f8c2e1a9b7d6053c2f1e8a7b9d40612" https://x|4f8c2e1a9b7d6053c2f1e8a7b9d40612
+curl https://x/?key=4f8c2e1a9b7d6053c2f1e8a7b9d40612|4f8c2e1a9b7d6053c2f1e8a7b9d40612
+http POST x.io Authorization:"Token 4f8c2e1a9b7d6053c2f1e8a7b9d40612"|4f8c2e1a9b7d6053c2f1e8a7b9d40612
+wget --user li --password 'Vt6kQ91m' http://x|Vt6kQ91m
+svn --username li --password Vt6kQ91m up|Vt6kQ91m
+net user li Vt6kQ91m /add|Vt6kQ91m
+xfreerdp /u:li /p:Vt6kQ91m /v:host|Vt6kQ91m
+rdesktop -u li -p Vt6kQ91m host|Vt6kQ91m
+plink -ssh li@host -pw Vt6kQ91m|Vt6kQ91m
+pscp -pw Vt6kQ91m f li@h:|Vt6kQ91m
+winscp /command "open sftp://li:Vt6kQ91m@h"|Vt6kQ91m
+psexec \\h -u li -p Vt6kQ91m cmd|Vt6kQ91m
+ipmitool -H h -U li -P Vt6kQ91m power|Vt6kQ91m
+etcdctl --user li:Vt6kQ91m get x|Vt6kQ91m
+influx -username li -password Vt6kQ91m|Vt6kQ91m
+rabbitmqctl add_user li Vt6kQ91m|Vt6kQ91m
+rabbitmqctl change_password li Vt6kQ91m|Vt6kQ91m
+gpg --passphrase Vt6kQ91m -c f|Vt6kQ91m
+openssl pkcs12 -export -passout pass:Vt6kQ91m|Vt6kQ91m
+keytool -storepass Vt6kQ91m -keystore k|Vt6kQ91m
+keytool -keypass Vt6kQ91m|Vt6kQ91m
+requirepass Vt6kQ91m|Vt6kQ91m
+redis-cli AUTH Vt6kQ91m|Vt6kQ91m
+用户名：admin 密码：Vt6kQ91m|Vt6kQ91m
+账号 li / 密码 Vt6kQ91m|Vt6kQ91m
+密码（Vt6kQ91m）|Vt6kQ91m
+初始密码是 "Vt6kQ91m"|Vt6kQ91m
+密码：`Vt6kQ91m`|Vt6kQ91m
+VPN的密钥为：Vt6kQ91mZz|Vt6kQ91mZz
 """
 
 
