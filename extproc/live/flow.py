@@ -25,7 +25,7 @@ from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
 from extproc.scheduling.policy import Policies
 from extproc.scheduling.ramp import Command
-from extproc.scheduling.shortest import Shortest
+from extproc.scheduling.shortest import Shortest, Shortness
 from extproc.scheduling.state.memory import MemoryStore
 from extproc.telemetry.flow import FlowStatus
 
@@ -293,4 +293,8 @@ class FlowChange:
 
 
 def _orders(policies: Policies) -> dict[str, Order]:
-    return {name: Shortest() for name, scheduler in schedulers(policies) if scheduler.ordering == "shortest"}
+    return {
+        name: Shortest(Shortness(guard=scheduler.guard, slack=scheduler.slack))
+        for name, scheduler in schedulers(policies)
+        if scheduler.ordering == "shortest"
+    }

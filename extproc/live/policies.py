@@ -285,6 +285,8 @@ def _scheduler(scheduler: workloads.Scheduler) -> Scheduler:
         max_size=scheduler.max_size,
         max_per_flow=scheduler.max_per_flow,
         ordering=scheduler.ordering,
+        guard=scheduler.guard,
+        slack=scheduler.slack,
     )
 
 

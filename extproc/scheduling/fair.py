@@ -26,9 +26,12 @@ _DEBTORS = 10_000
 class Order(Protocol):
     """Who is first among requests of one flow: the lowest key, then who came first.
 
-    Asked once, when the request starts to wait; a guard against starvation therefore lets the key grow with `now`. It
-    cannot help anybody past another flow: flows are ordered by what they cost, corrected by what they really used.
+    Asked once, when the request starts to wait. It cannot help anybody past another flow: flows are ordered by what
+    they cost, corrected by what they really used.
     """
+
+    by_ratio: bool
+    """Keys are seconds of service, and the highest (wait + service) / service is first whenever one is served."""
 
     def key(self, job: Job, now: float) -> float: ...
 
@@ -44,7 +47,7 @@ class QueueFull(Exception):
 class Entry(Generic[Item]):
     """One waiting request."""
 
-    __slots__ = ("alive", "cost", "deadline", "flow", "item", "key", "number")
+    __slots__ = ("alive", "came", "cost", "deadline", "flow", "item", "key", "number", "seconds")
 
     def __init__(self, item: Item, flow: _Flow[Item], cost: float, key: float, number: int, deadline: float) -> None:
         self.item = item
@@ -54,6 +57,9 @@ class Entry(Generic[Item]):
         self.number = number
         self.deadline = deadline
         self.alive = True
+        self.came = 0.0
+        self.seconds = 0.0
+        """Expected service, where the order is that of the response ratio."""
 
     def __lt__(self, other: Entry[Item]) -> bool:
         return (self.key, self.number) < (other.key, other.number)
@@ -149,6 +155,19 @@ class FairQueue(Generic[Item]):
                 continue
             return flow.heap[0]
         return None
+
+    def age(self, now: float) -> None:
+        """Puts the highest response ratio first in the flow whose turn it is. Takes time by the length of that flow."""
+        head = self.head()
+        if head is None:
+            return
+        flow = head.flow
+        flow.heap = [kept for kept in flow.heap if kept.alive]
+        for entry in flow.heap:
+            entry.key = (entry.came - now) / entry.seconds
+        heapify(flow.heap)
+        if flow.heap[0] is not head:
+            self._offer(flow)
 
     def admit(self, entry: Entry[Item]) -> None:
         """`entry`, which was the head when it was offered, leaves as served: the clocks move."""

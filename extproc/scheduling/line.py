@@ -32,6 +32,10 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     """Whether the cost is an estimate of tokens, which real usage corrects."""
 
 
+_SHORTEST = 1e-3
+"""Seconds that a service takes at least, where it is divided by."""
+
+
 class Line(Generic[Waiter]):
     """What quota, slots and adaptive share. `local` lines decide by themselves; the others claim from the store."""
 
@@ -85,8 +89,18 @@ class Line(Generic[Waiter]):
 
     def join(self, place: Waiter, job: Job, standing: Standing, now: float) -> Entry[Waiter]:
         """The place's entry. Raises QueueFull."""
-        key = self.order.key(job, now) if self.order is not None else 0.0
-        return self.queue.push(place, standing.flow, standing.priority, standing.cost, now + standing.timeout, key)
+        order, flow = self.order, standing.flow
+        key = order.key(job, now) if order is not None else 0.0
+        entry = self.queue.push(place, flow, standing.priority, standing.cost, now + standing.timeout, key)
+        if order is not None and order.by_ratio:
+            entry.came, entry.seconds = now, max(key, _SHORTEST)
+        return entry
+
+    def head(self, now: float) -> Entry[Waiter] | None:
+        """Who is next."""
+        if self.order is not None and self.order.by_ratio:
+            self.queue.age(now)
+        return self.queue.head()
 
     def refusal(self, reason: Reason, standing: Standing, now: float) -> Refused:
         """For a request that is not, or no longer, in the queue."""

@@ -127,7 +127,7 @@ class Lines:
         for line in self._lines:
             if line.local or line.asking is not None or now < line.blocked_until:
                 continue
-            entry = line.queue.head()
+            entry = line.head(now)
             if entry is not None:
                 line.asking = entry
                 found.append(Attempt(line, entry, Claims(lines=((line.claim(entry.item.ticket.job),),))))
@@ -187,14 +187,14 @@ class Lines:
         if isinstance(line, AdaptiveLine):
             self._serve_local(line, now)
             return
-        while not self._remote and now >= line.blocked_until and (head := line.queue.head()) is not None:
+        while not self._remote and now >= line.blocked_until and (head := line.head(now)) is not None:
             ticket = head.item.ticket
             answer = self._store.ask(Claims(lines=((line.claim(ticket.job),),)), now)
             ticket.claims += answer.taken
             self._decide(line, head, answer.short, now)
 
     def _serve_local(self, line: AdaptiveLine[FlowPlace], now: float) -> None:
-        while now >= line.blocked_until and (entry := line.queue.head()) is not None:
+        while now >= line.blocked_until and (entry := line.head(now)) is not None:
             at = line.take(entry.cost, now)
             if at is not None:
                 line.blocked_until = at

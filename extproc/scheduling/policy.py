@@ -11,6 +11,8 @@ from extproc.scheduling.labels import AnyOf, Condition
 
 Conditions = tuple[Condition | AnyOf, ...]
 Ordering = Literal["fifo", "shortest"]
+Guard = Literal["slack", "responseRatio", "none"]
+"""What keeps the longest requests from starving where the shortest is first."""
 Signal = Literal["latency", "ttft", "saturation"]
 
 
@@ -51,6 +53,9 @@ class Scheduler(msgspec.Struct, frozen=True, kw_only=True):
     max_per_flow: int = 512
     ordering: Ordering = "fifo"
     """Within one workload and fairness key."""
+    guard: Guard = "slack"
+    slack: float = 4.0
+    """Usual waits by which the longest request may be passed over."""
 
 
 class RateLimiting(TrafficPolicy, frozen=True, kw_only=True):

@@ -109,7 +109,10 @@ def header_reader(header: str) -> Reader:
 
 
 def digest(value: str) -> str:
-    """Stands for a secret: the same for the same one, and does not tell it."""
+    """Stands for a credential: the same for the same one, and does not tell it. Neither the scheme (`Bearer`, in any
+    case) nor spaces around and inside it make another one, as they would be a fresh quota for the asking."""
+    words = value.split()
+    value = " ".join(words[1:] or words)
     return f"blake2b:{blake2b(value.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 

@@ -539,6 +539,8 @@ def waiting_of(outcome: Outcome) -> FlowPlace:
 class Reversed:
     """Last come, first served; and what it was told."""
 
+    by_ratio = False
+
     def __init__(self) -> None:
         self.told: list[tuple[str, int, float, float]] = []
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from extproc.scheduling.fair import FairQueue
 from extproc.scheduling.job import Job
+from extproc.scheduling.policy import ConcurrencyScheduling, Scheduler
 from extproc.scheduling.shortest import ServiceTime, Shortest, Shortness
+from extproc.scheduling.slots import SlotLine
 
 _ids = count()
 
@@ -19,13 +21,14 @@ def job(tokens: int, *, endpoint: str = "e", max_tokens: int | None = None) -> J
     return Job(id=str(next(_ids)), output_tokens=tokens, endpoint=endpoint, max_tokens=max_tokens)
 
 
-def busy(patience: float = 30.0, *, most: float = 1e6) -> Shortest:
-    """One that has seen lengths 1..1000 and answers of 2 s + 10 ms a token, and waits long enough to reorder."""
-    order, dice = Shortest(Shortness(min_patience=patience, max_patience=max(patience, most))), Random(1)
+def busy(patience: float = 30.0) -> Shortest:
+    """One that has seen lengths 1..1000 and answers of 2 s + 10 ms a token, and lets the longest be passed over so many
+    seconds."""
+    order, dice = Shortest(Shortness(slack=2.0)), Random(1)
     for _ in range(400):
         tokens = dice.randrange(1, 1000)
         order.key(job(tokens), 0.0)
-        order.learn("e", tokens, 2 + 0.01 * tokens)
+        order.learn("e", tokens, 2 + 0.01 * tokens, patience / 2)
     return order
 
 
@@ -77,12 +80,12 @@ class TestOrder:
     def test_nobody_is_overtaken_by_one_that_came_more_than_the_patience_later(
         self, jobs: list[tuple[int, float]]
     ) -> None:
-        order, now, seen = busy(5.0, most=5.0), 100.0, []
+        order, now, seen = busy(5.0), 100.0, []
         for tokens, pause in jobs:
             now += pause
             seen.append((now, order.key(job(tokens), now)))
         for came, key in seen:
-            assert all(other_key > key for other, other_key in seen if other > came + 5.0)
+            assert all(other_key > key for other, other_key in seen if other > came + 5.0 + 1e-9)
 
     def test_a_long_request_among_endless_short_ones_is_served(self) -> None:
         order = busy(20.0)
@@ -125,14 +128,19 @@ class TestOrder:
         assert order.expected(job(400, endpoint="slow")) > 5 * order.expected(job(400, endpoint="fast"))
         assert order.fit("unheard of") == order.fit("another")
 
-    def test_patience_follows_the_slow_ones(self) -> None:
-        order, dice = Shortest(Shortness(share=0.5)), Random(6)
+    def test_patience_follows_the_usual_wait_of_those_who_had_to(self) -> None:
+        order, dice = Shortest(Shortness(slack=3.0)), Random(6)
         for _ in range(5000):
             order.learn("e", 100, dice.uniform(0.1, 1.0), dice.uniform(0, 9))
-        assert 3.5 < order.patience < 5.5
-        for _ in range(5000):
             order.learn("e", 100, dice.uniform(0.1, 1.0))
-        assert order.patience < 0.6
+        assert order.patience == pytest.approx(3 * 4.5, rel=0.1)
+        for _ in range(5000):
+            order.learn("e", 100, dice.uniform(0.1, 1.0), 0.1)
+        assert order.patience == pytest.approx(0.3, rel=0.05)
+
+    def test_without_a_guard_the_shortest_is_first_however_late(self) -> None:
+        order = Shortest(Shortness(guard="none"))
+        assert order.key(job(5), 1e6) < order.key(job(6), 0.0)
 
     def test_without_any_wait_it_is_first_come_first_served(self) -> None:
         order = Shortest()
@@ -153,7 +161,40 @@ class TestOrder:
         assert "10 endpoints" in repr(order)
 
 
-@pytest.mark.parametrize(("share", "least", "most"), [(1.5, 0, 1), (-0.1, 0, 1), (0.5, 5, 1), (0.5, 0, math.inf)])
-def test_settings_that_make_no_sense_are_refused(share: float, least: float, most: float) -> None:
+class TestResponseRatio:
+    def served(self, *waiting: tuple[float, int], now: float) -> list[str]:
+        """Who is served, by name, of those that came at a time with a length, all at `now`."""
+        policy = ConcurrencyScheduling(name="s", max_concurrency=1, scheduler=Scheduler(ordering="shortest"))
+        line: SlotLine[str] = SlotLine(policy, Shortest(Shortness(guard="responseRatio")))
+        for came, tokens in waiting:
+            found = job(tokens)
+            line.join(f"{tokens} from {came:g}", found, line.standing(found), came)
+        served = []
+        while (entry := line.head(now)) is not None:
+            served.append(entry.item)
+            line.queue.admit(entry)
+        return served
+
+    def test_a_wait_that_is_long_for_its_length_is_first(self) -> None:
+        # 0.3 s + 20 ms a token before anything is learned: 20.3, 2.3 and 0.5 s
+        assert self.served((0.0, 1000), (9.0, 100), (9.9, 10), now=10.0) == [
+            "1000 from 0",
+            "100 from 9",
+            "10 from 9.9",
+        ]
+        assert self.served((0.0, 1000), (9.0, 100), (8.0, 10), now=10.0) == [
+            "10 from 8",
+            "1000 from 0",
+            "100 from 9",
+        ]
+
+    def test_who_is_first_changes_with_time(self) -> None:
+        """Just after the short one came the long one has waited longer for its length; later it has not."""
+        assert self.served((0.0, 1000), (10.0, 10), now=10.1)[0] == "1000 from 0"
+        assert self.served((0.0, 1000), (10.0, 10), now=10.5)[0] == "10 from 10"
+
+
+@pytest.mark.parametrize("slack", [0.0, -1.0, math.inf, math.nan])
+def test_settings_that_make_no_sense_are_refused(slack: float) -> None:
     with pytest.raises(ValueError, match="must"):
-        Shortness(share=share, min_patience=least, max_patience=most)
+        Shortness(slack=slack)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from extproc.scheduling.cel import compile_expression
 from extproc.scheduling.labels import MAX_VALUE
 from extproc.steps.head import RequestHead
-from extproc.steps.labels import Labelling, header_reader, labels_of, or_else, reader_of
+from extproc.steps.labels import Labelling, digest, header_reader, labels_of, or_else, reader_of
 from extproc.steps.parse import parse
 from extproc.steps.request import Request
 from extproc.steps.route import route
@@ -137,3 +137,8 @@ def test_any_header_gives_a_short_label(raw: bytes) -> None:
     request.head.headers = {**request.head.headers, "x": raw}
     value = labels_of(request, labelling("http.request.header.x"))["http.request.header.x"]
     assert len(value.encode("utf-8", "surrogatepass")) <= MAX_VALUE
+
+
+@pytest.mark.parametrize("said", ["Bearer k-1", "bearer k-1", "BEARER  k-1 ", "  Bearer\tk-1", "k-1"])
+def test_the_scheme_and_spaces_of_a_credential_are_no_other_credential(said: str) -> None:
+    assert digest(said) == digest("Bearer k-1") != digest("Bearer k-2")

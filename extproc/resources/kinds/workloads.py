@@ -80,6 +80,12 @@ class Scheduler(Spec, frozen=True, kw_only=True):
     """Label that holds a priority as a number, in place of the workload's. Only for labels that no client sets."""
     ordering: Literal["fifo", "shortest"] = "fifo"
     """`shortest`: within one workload and fairness key, the answer predicted to be shortest comes first."""
+    guard: Literal["slack", "responseRatio", "none"] = "slack"
+    """With `ordering: shortest`, what keeps the longest from starving: `slack` limits how long they are passed over,
+    `responseRatio` serves the highest (wait + expected time) / expected time, `none` the shortest."""
+    slack: Annotated[float, Meta(gt=0, le=100)] = 4.0
+    """For `guard: slack`: how many usual waits the longest request may be passed over. More lowers the mean and raises
+    the slowest."""
     max_size: Positive = 1024
     """Requests that may wait; a further one is refused, or takes the place of one with a lower priority."""
     max_per_flow: Positive = 512

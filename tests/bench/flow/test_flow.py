@@ -93,7 +93,7 @@ class TestOrder:
             Call(arrival=4.0 * number, prompt_tokens=9, output_tokens=call.output_tokens)
             for number, call in enumerate(stream.calls * 3)
         ]
-        first, ours = ssjf.play(timed, "fcfs", 1), ssjf.play(timed, "oracle, our guard", 1)
+        first, ours = ssjf.play(timed, "fcfs", 1), ssjf.play(timed, "oracle, slack", 1)
         assert ours.mean < first.mean
         assert ours.throughput == pytest.approx(first.throughput, rel=0.02)
 
