@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ import yaml
 from tests.support.processes import BIN, Process, free_port, http_status, wait_until
 
 API = "sluice.dev/v1alpha1"
+USAGE = {"usage": os.environ["SLUICE_TEST_USAGE"]} if "SLUICE_TEST_USAGE" in os.environ else {}
+"""Who counts tokens, where a whole run of the tests shall say so."""
 Manifest = dict[str, Any]
 
 
@@ -149,6 +152,7 @@ class Gateways:
             "listener": {"port": port},
             "admin": {"port": admin_port},
             "accessLog": {"path": str(log)},
+            **USAGE,
             **gateway_spec,
         }
         own = manifest("Gateway", "test", **spec)
