@@ -34,8 +34,16 @@ class ScrapeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for one scrape, connecting included."""
 
 
+MISSES = 3
+"""Late or failed answers in a row after which an endpoint leaves: an engine under load is late and still serves."""
+
+
 class Unreachable(Exception):
-    """The endpoint did not answer, or says itself that it cannot serve. The text is the reason."""
+    """There is no connection, or it ends without an answer. The text is the reason."""
+
+
+class Missed(Exception):
+    """This scrape brought nothing, which may be chance: it came too late, or was no proper answer."""
 
 
 class Scraper:
@@ -56,6 +64,7 @@ class Scraper:
         self._clock = clock
         self._random = random
         self._on_change = on_change
+        self._missed: dict[str, int] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pauses: dict[str, _Pause] = {}
 
@@ -65,6 +74,7 @@ class Scraper:
         for address in self._tasks.keys() - wanted:
             self._tasks.pop(address).cancel()
             del self._pauses[address]
+            self._missed.pop(address, None)
         for address in wanted - self._tasks.keys():
             pause = self._pauses[address] = _Pause()
             self._tasks[address] = spawn(self._follow(address, pause), f"scrape {address}")
@@ -102,6 +112,12 @@ class Scraper:
             load, reason = await engine.read(self.settings.path, self.settings.timeout)
         except Unreachable as error:
             return self._pool.unreachable(address, str(error), self._clock())
+        except Missed as error:
+            missed = self._missed[address] = self._missed.get(address, 0) + 1
+            if missed < MISSES:
+                return None  # its figures grow stale, and no more
+            return self._pool.unreachable(address, str(error), self._clock())
+        self._missed.pop(address, None)
         return self._pool.observe(address, load, self._clock(), reason)
 
 
@@ -145,17 +161,17 @@ class EngineReader:
         self._memory = Memory()
 
     async def read(self, path: str, seconds: float) -> tuple[EngineLoad | None, str]:
-        """The load, or None and why it is unknown. Raises Unreachable."""
+        """The load, or None and why it is unknown. Raises Unreachable or Missed."""
         try:
             status, page, _ = await self._fetcher.get(path, seconds)
         except TimeoutError as error:
-            raise Unreachable(f"no answer within {seconds:g} s") from error
+            raise Missed(f"no answer within {seconds:g} s") from error
         except OSError as error:
             raise Unreachable(os.strerror(error.errno).lower() if error.errno else str(error)) from error
         except BadResponse as error:
-            raise Unreachable(f"no HTTP answer: {error}") from error
+            raise Missed(f"no HTTP answer: {error}") from error
         if status >= _SERVER_ERROR:
-            raise Unreachable(f"HTTP {status} from {path}")
+            raise Missed(f"HTTP {status} from {path}")
         if status != _OK:
             return None, f"load unknown: HTTP {status} from {path}"
         if page is None:

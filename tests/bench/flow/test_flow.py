@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -99,7 +100,8 @@ class TestOrder:
 
     def test_what_is_played_was_not_learned_from(self) -> None:
         streams = ssjf.streams(pairs())
-        assert sum(len(stream.calls) for stream in streams) == len(pairs())
+        held_out = [pair for pair in pairs() if sha256(pair.prompt.encode()).digest()[0] & 1]
+        assert sum(len(stream.calls) for stream in streams) == len(held_out)
         assert all(call.predicted > 0 for stream in streams for call in stream.calls)
 
 

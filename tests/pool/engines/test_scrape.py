@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
+from aiohttp import web
 
 from extproc.pool.endpoint import EndpointView, State
 from extproc.pool.engines import scrape
@@ -94,6 +95,19 @@ async def test_trouble_takes_the_endpoint_out_and_it_returns_by_itself(
         bench.scraper.settings = FAST
         await bench.changes.until(engine.address, State.HEALTHY)
         assert bench.pool.pick(PickRequest(), time.monotonic()).candidates == (engine.address,)
+
+
+async def test_fewer_misses_in_a_row_than_the_limit_leave_it_in(engine: Engine) -> None:
+    """Two errors, an answer, two errors, and so on: never one too many."""
+
+    async def flaky(request: web.Request) -> web.StreamResponse:
+        return await page(status=200 if len(engine.paths) % scrape.MISSES == 0 else 503)(request)
+
+    engine.answer = flaky
+    async with Bench(engine.address) as bench:
+        await engine.asked(4 * scrape.MISSES)
+        assert bench.shown(engine.address).state is State.HEALTHY
+        assert State.UNREACHABLE not in [change.state for change in bench.changes.all]
 
 
 async def test_a_refused_connection_takes_it_out_and_a_restart_brings_it_back(engine: Engine) -> None:
