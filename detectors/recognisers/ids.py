@@ -13,7 +13,10 @@ _AFTER = re.compile(rf"\\?[\"']?\s{{0,8}},{_ELEMENT}(?=[,\]])")
 _OPENS = re.compile(r"[\[,]\s{0,8}\\?[\"']?\Z")
 _KEY = re.compile(r"([A-Za-z_\-]{1,40})\\?[\"']?\s{0,4}:\s{0,4}\\?[\"']?\Z")
 _OF_AN_ID = re.compile(
-    r"(?i)(?:\A|[_\-a-z])(?:id|ids|uid|uuid|guid|seq|trace|span|cursor|offset|nonce|hash|timestamp|ts|time|version|revision)\Z"
+    r"(?:\A|[_\-])(?i:ids?|uid|uuid|guid|seq|trace|span|cursor|offset|nonce|hash|timestamp|ts|time|version|revision)\Z"
+    r"|[a-z](?:Ids?|IDs?|Uid|Uuid|Seq|Hash|Timestamp|Nonce|Cursor)\Z"
+    r"|(?i:trace|span|order|user|request|session|item|customer|product|message|msg|group|tenant|device|event)ids?\Z"
+    r"|(?i:order|request|batch|serial|trade|trans(?:action)?|flow|track(?:ing)?|ticket|sequence)_?(?i:no|num|number|code|sn)\Z"
 )
 _OF_A_CARD = re.compile(r"(?i)card|(?<![a-z])pan|account|acct|iban|bank|credit|uscc|tax|licen[cs]e|社会|卡|账|帐")
 

@@ -10,7 +10,7 @@ from detectors.recognisers.rules import Rule
 _ARTICLE = (
     r"(?:\b(?:parts?|skus?|models?|orders?|invoices?|items?|serials?|tickets?|cases?|ref(?:erence)?|catalog(?:ue)?|products?"
     r"|tracking|batch|lot|version|build|p/n|s/n|po|rma|bin|stock|key|component|spare|gauge|article|claim|docket|policy"
-    r"|quote|bug|issue)|编号|型号|料号|零件|部件|订单|单号|货号|批号|产品|工单|序列号)号?"
+    r"|quote|bug|issue|drawing|assembly|kit|valve|pump|module|board)|编号|物料|图号|型号|料号|零件|部件|订单|单号|货号|批号|产品|工单|序列号)号?"
     r"(?:[ \-_]?(?:no|num|number|code|id)\b)?[\s#:.=\"'是为(]{0,5}"
 )
 """What a number is named for that is nobody's."""

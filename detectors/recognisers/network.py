@@ -10,7 +10,8 @@ from detectors.recognisers.rules import Rule
 
 _NAMED = re.compile(
     r"(?:version|release|\bver|\brev|版本号?|sections?|chapter|clause|paragraph|\bpara|article|appendix|annex|table|figure|\bfig"
-    r"|\bitem|\bsee|(?:up|down)graded? to|§|第|参?见|参考|详见|参阅|附录|章节|条款|[图表]|[升降]级[到至为]?|更新[到至])"
+    r"|\bitem|\bsee|(?:up|down)graded? to|§|第|参?见|参考|详见|参阅|附录|章节|条款|[图表]|[升降]级[到至为包]?"
+    r"|固件|补丁|安装包|更新[到至])"
     r"[\s:=.\"'(]{0,3}\Z|\bv\.? ?\Z",
     re.IGNORECASE,
 )
