@@ -47,11 +47,18 @@ class BadWish(ValueError):
 
 def simulate(wish: Wish, report: Path | None, say: Callable[[str], None]) -> list[Summary]:
     """Plays the trace once for each policy, says the table, and writes the HTML page to `report`. Raises BadWish."""
+    if wish.engines < 1:
+        raise BadWish(f"at least one engine is needed, not {wish.engines}")
+    if report is not None:
+        try:
+            report.touch()
+        except OSError as error:
+            raise BadWish(f"the report cannot be written: {error}") from error
     configs = [_policy(text) for text in wish.policies]
     trace, profile = _trace(wish), _profile(wish)
     wrong = [number for number in wish.slow if not 0 <= number < wish.engines]
-    if wrong or wish.engines < 1:
-        raise BadWish(f"engines are numbered from 0 to {wish.engines - 1}; there is no {wrong or wish.engines}")
+    if wrong:
+        raise BadWish(f"engines are numbered from 0 to {wish.engines - 1}; there is no {wrong}")
     fleet = FleetConfig(
         profiles=engines(profile, wish.engines, wish.slow),
         metrics_interval=wish.metrics_interval,

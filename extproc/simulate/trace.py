@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -58,14 +59,20 @@ _BLOCK = 512
 def read_trace(path: Path, limit: int | None = None) -> Trace:
     """Reads JSON lines, gzipped or not, of either kind that is published: Mooncake's (`timestamp` in ms,
     `input_length`, `output_length`, `hash_ids` of 512-token blocks) or Azure's (`TIMESTAMP`, `ContextTokens`,
-    `GeneratedTokens`; no prefixes are known). Raises TraceError, and OSError where there is no such file.
+    `GeneratedTokens`; no prefixes are known), or CSV whose first line has the column names of Azure or BurstGPT
+    (`Timestamp` in seconds, `Request tokens`, `Response tokens`). Raises TraceError,
+    and OSError where there is no such file.
     """
     requests: list[TraceRequest] = []
+    columns: list[str] | None = None
     for number, line in _lines(path):
         if limit is not None and len(requests) >= limit:
             break
         try:
-            requests.append(_request(line))
+            if number == 1 and not line.lstrip(_BOM).startswith(b"{"):
+                columns = _columns(line)
+                continue
+            requests.append(_request(line) if columns is None else _row(columns, line))
         except (msgspec.MsgspecError, ValueError) as error:
             raise TraceError(f"{path}:{number}: {error}") from error
     if not requests:
@@ -91,11 +98,37 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _request(line: bytes) -> TraceRequest:
     if b'"ContextTokens"' in line:
         row = msgspec.json.decode(line, type=_Azure, strict=False)
-        moment = datetime.fromisoformat(row.timestamp[:26]).replace(tzinfo=UTC)
-        return _checked(TraceRequest(moment.timestamp(), row.context, row.generated))
+        return _checked(TraceRequest(_moment(row.timestamp), row.context, row.generated))
     call = msgspec.json.decode(line, type=_Mooncake)
     full = tuple(call.hash_ids[: call.input_length // _BLOCK])
     return _checked(TraceRequest(call.timestamp / 1000, call.input_length, call.output_length, full))
+
+
+_BOM = b"\xef\xbb\xbf"
+_CSV = (("TIMESTAMP", "ContextTokens", "GeneratedTokens"), ("Timestamp", "Request tokens", "Response tokens"))
+"""Columns of time, prompt and output: Azure's and BurstGPT's."""
+
+
+def _columns(line: bytes) -> list[str]:
+    names = next(csv.reader([line.removeprefix(_BOM).decode()]))
+    if not any(set(wanted) <= set(names) for wanted in _CSV):
+        known = " or ".join(",".join(wanted) for wanted in _CSV)
+        raise ValueError(f"neither JSON lines nor CSV with the columns {known}")
+    return names
+
+
+def _row(columns: list[str], line: bytes) -> TraceRequest:
+    values = next(csv.reader([line.decode()]))
+    if len(values) != len(columns):
+        raise ValueError(f"{len(values)} values for {len(columns)} columns")
+    row = dict(zip(columns, values, strict=True))
+    time, prompt, output = (row[name] for name in next(wanted for wanted in _CSV if wanted[0] in row))
+    moment = float(time) if "Timestamp" in row else _moment(time)
+    return _checked(TraceRequest(moment, int(prompt), int(output)))
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text[:26]).replace(tzinfo=UTC).timestamp()
 
 
 def _checked(request: TraceRequest) -> TraceRequest:

@@ -67,7 +67,7 @@ def test_the_same_wish_gives_the_same_page(file: Path, tmp_path: Path) -> None:
         ({"settings": ("max_num_seqs=0",)}, "max_num_seqs"),
         ({"settings": ("no_such=1",)}, "no_such"),
         ({"slow": (8,)}, "from 0 to 1"),
-        ({"engines": 0}, "engines are numbered"),
+        ({"engines": 0}, "at least one engine"),
         ({"speed": 0.0}, "speed"),
     ],
 )
@@ -75,3 +75,10 @@ def test_an_impossible_wish_is_refused(file: Path, changes: dict[str, object], m
     wish = msgspec.structs.replace(Wish(trace=file, policies=("least-request",), engines=2), **changes)
     with pytest.raises(BadWish, match=message):
         simulate(wish, None, lambda _: None)
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(file: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(BadWish, match="report cannot be written"):
+        simulate(Wish(trace=file, policies=("least-request",)), tmp_path / "nowhere" / "out.html", said.append)
+    assert not said

@@ -67,3 +67,32 @@ def test_retiming_changes_nothing_but_times() -> None:
     assert [request.arrival for request in in_bursts(original, 2).requests] == [0.0, 0.0, 2.0, 2.0, 4.0]
     assert at_once(original).seconds == 0.0
     assert [request.prompt_tokens for request in in_bursts(original, 3).requests] == [10, 11, 12, 13, 14]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799,48,10\n2023-11-16 18:17:05.4799,31,8\n",
+        "\ufeffTimestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\r\n"
+        "5,ChatGPT,48,10,58,Conversation log\r\n6.5,GPT-4,31,8,39,API log\r\n",
+    ],
+)
+def test_csv_is_read_by_its_column_names(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(text.encode())
+    found = [(one.arrival, one.prompt_tokens, one.output_tokens) for one in read_trace(path).requests]
+    assert found == [(0.0, 48, 10), (pytest.approx(1.5), 31, 8)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "mine.csv:1: neither JSON lines nor CSV"),
+        ("Timestamp,Request tokens,Response tokens\n1,2\n", ":2: 2"),
+    ],
+)
+def test_csv_of_another_kind_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(text)
+    with pytest.raises(TraceError, match=message):
+        read_trace(path)
