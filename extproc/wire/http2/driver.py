@@ -11,7 +11,7 @@ from extproc.wire.http2.call import Call
 from extproc.wire.http2.connection import Connection
 from extproc.wire.http2.limits import Limits
 from extproc.wire.http2.messages import UNIMPLEMENTED
-from extproc.wire.http2.stream import Ended, Message, Opened
+from extproc.wire.http2.stream import Ended, Event, Message, Opened
 
 log = logging.getLogger(__name__)
 
@@ -59,21 +59,11 @@ class Driver(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._receiving = True
-        for event in self._core.receive(data, self._clock()):
-            stream = event.stream
-            if type(event) is Opened:
-                self._open(event)
-                continue
-            call: Call = stream.owner
-            if call.over:
-                continue  # ended while earlier events of the same bytes were handled
-            if type(event) is Message:
-                call.arrived(event.data)
-            elif type(event) is Ended:
-                call.heard()
-            else:
-                call.close()
-        self._receiving = False
+        try:
+            for event in self._core.receive(data, self._clock()):
+                self._happened(event)
+        finally:
+            self._receiving = False
         self._write()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -117,6 +107,20 @@ class Driver(asyncio.Protocol):
     def abort(self) -> None:
         """Ends the connection at once."""
         self._transport.abort()
+
+    def _happened(self, event: Event) -> None:
+        if type(event) is Opened:
+            self._open(event)
+            return
+        call: Call = event.stream.owner
+        if call.over:
+            return  # ended while earlier events of the same bytes were handled
+        if type(event) is Message:
+            call.arrived(event.data)
+        elif type(event) is Ended:
+            call.heard()
+        else:
+            call.close()
 
     def _open(self, event: Opened) -> None:
         call = event.stream.owner = Call(self._core, event.stream, event.path, self._flush_soon, event.metadata)
