@@ -52,23 +52,25 @@ class UsageLedger:
 
     def _complete(self, record: ExchangeRecord) -> None:
         model = record.target_model or record.requested_model
-        if record.usage is None:
+        if not record.consumes:
+            record.usage = None
+        elif record.usage is None:
             if _consumed_tokens(record):
                 record.usage = self._estimated(record, model)
                 record.usage_estimated = True
         elif record.ending is Ending.COMPLETED:
             # Only a whole answer's bytes belong to the whole answer's tokens.
             if model and not record.usage_estimated:
-                sizes = record.prompt_bytes, record.completion_bytes
+                sizes = record.prompt_bytes, record.completion_bytes if record.answers_text else 0
                 self._estimator.learn(model, *sizes, record.usage, events=record.events)
-        elif record.ending is Ending.CLIENT_GONE:
+        elif record.ending is Ending.CLIENT_GONE and record.answers_text:
             self._extend(record, model, record.usage)
 
     def _estimated(self, record: ExchangeRecord, model: str) -> Usage:
         if record.unseen:  # nothing is known of the answer's size: it counts as one of the model's usual length
             prompt, answer = self._estimator.expect(model, record.prompt_bytes)
             return Usage(prompt_tokens=prompt, completion_tokens=max(1, answer))
-        sizes = record.prompt_bytes, record.completion_bytes
+        sizes = record.prompt_bytes, record.completion_bytes if record.answers_text else 0
         return self._estimator.estimate(model, *sizes, events=record.events)
 
     def _extend(self, record: ExchangeRecord, model: str, usage: Usage) -> None:

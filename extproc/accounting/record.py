@@ -14,7 +14,11 @@ class ExchangeRecord:
     """Times are seconds of one monotonic clock. Strings are empty where a fact never became known."""
 
     operation: str = ""
-    """`chat_completions`, `embeddings`, …: an `Operation` value."""
+    """`chat_completions`, `embeddings`, …: the name of an `Operation`."""
+    consumes: bool = True
+    """Whether tokens are used for it, so that they are estimated where its answer states none."""
+    answers_text: bool = True
+    """Whether the size of its answer tells its tokens: not that of media, vectors and files."""
     host: str = ""
     route: str = ""
     """`ROUTE/RULE` as named in the resources."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from extproc.exchange.values import UNCHANGED, BodyReply, HeaderList, ResponsePlan
 from extproc.payload.encodings import StreamDecoder, decode_body
@@ -11,12 +11,45 @@ from extproc.payload.guard.answer import guard_answer
 from extproc.payload.guard.stream import GuardedStream
 from extproc.payload.replay import StreamJoiner
 from extproc.payload.stream_edit import StreamEditor, edit_json_answer
-from extproc.payload.stream_usage import StreamUsage
+from extproc.payload.stream_usage import AnswerKind, StreamUsage, media_bytes
 from extproc.payload.usage import Usage, usage_from_json
 
+_EVENTS_PER_TEXT = 16
+"""Bytes of an event stream for each byte of the JSON that says the same: tokens come in frames of their own."""
 _EMPTY = BodyReply(body=b"")
 _BROKEN = BodyReply(broken=True)
 """For bodies whose encoding header is gone already, so that their raw bytes must not follow."""
+
+
+class ResponseBody(Protocol):
+    """Handles one answer's body, piece by piece."""
+
+    @property
+    def events(self) -> bool:
+        """Whether the answer is a stream, with a frame around each piece of text."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+    @property
+    def completion_bytes(self) -> int: ...
+
+    def feed(self, chunk: bytes, *, end: bool) -> BodyReply: ...
+
+    @property
+    def denied(self) -> bool:
+        """Whether a filter has put a refusal in place of what the destination said."""
+        ...
+
+    @property
+    def kept(self) -> bytes | None:
+        """The whole answer as unstreamed JSON, decoded, once it has ended; None where the plan wants no copy, or it is
+        too large for one."""
+        ...
+
+    def abandon(self) -> None:
+        """No more pieces will come: account for what is there."""
 
 
 class Withheld:
@@ -63,14 +96,17 @@ class Counted:
 class CountedStream:
     """An event stream that passes unchanged while its usage is read."""
 
-    events: ClassVar[bool] = True
     denied = False
     __slots__ = ("_copy", "_decoder", "_usage")
 
-    def __init__(self, decoder: StreamDecoder | None, copy: StreamJoiner | None) -> None:
-        self._usage = StreamUsage()
+    def __init__(self, usage: StreamUsage, decoder: StreamDecoder | None, copy: StreamJoiner | None) -> None:
+        self._usage = usage
         self._decoder = decoder
         self._copy = copy
+
+    @property
+    def events(self) -> bool:
+        return self._usage.kind is not AnswerKind.JSON
 
     @property
     def usage(self) -> Usage | None:
@@ -114,17 +150,22 @@ class CountedStream:
 class EditedStream:
     """An event stream in which the model is renamed, the usage chunk is taken out, or texts pass through filters."""
 
-    events: ClassVar[bool] = True
     __slots__ = ("_copy", "_decoder", "_editor", "_guarded", "_watch_only")
 
-    def __init__(self, plan: ResponsePlan, decoder: StreamDecoder | None, copy: StreamJoiner | None) -> None:
+    def __init__(
+        self, plan: ResponsePlan, editor: StreamEditor, decoder: StreamDecoder | None, copy: StreamJoiner | None
+    ) -> None:
         self._copy = copy
-        self._editor = StreamEditor(plan.model, plan.strip_usage)
+        self._editor = editor
         self._decoder = decoder
         self._watch_only = plan.watch_only
         self._guarded: GuardedStream | None = None
         if plan.open_filter is not None:
             self._guarded = GuardedStream(plan.open_filter, refusal=plan.refusal, dialect=plan.operation.dialect)
+
+    @property
+    def events(self) -> bool:
+        return self._editor.kind is not AnswerKind.JSON
 
     @property
     def usage(self) -> Usage | None:
@@ -167,6 +208,16 @@ class EditedStream:
 
     def abandon(self) -> None:
         self._editor.finish()
+
+
+def stream_of(plan: ResponsePlan, encoding: str, limit: int, kind: AnswerKind) -> CountedStream | EditedStream:
+    """What handles a stream of this kind. Raises PayloadError for an encoding that cannot be read."""
+    decoder = StreamDecoder(encoding, limit) if encoding else None
+    copy = StreamJoiner(min(limit, plan.keep * _EVENTS_PER_TEXT)) if plan.keep else None
+    form = plan.operation.usage
+    if not plan.edits_body:
+        return CountedStream(StreamUsage(limit, form, kind), decoder, copy)
+    return EditedStream(plan, StreamEditor(plan.model, plan.strip_usage, limit, form, kind), decoder, copy)
 
 
 class WholeAnswer:
@@ -222,7 +273,7 @@ class WholeAnswer:
         except PayloadError:
             return _BROKEN if self._plan.edits_body else UNCHANGED
         self.usage = usage_from_json(body)
-        self.completion_bytes = len(body)
+        self.completion_bytes = len(body) if self.usage is not None else len(body) - media_bytes(body)
         self.kept = body if len(body) <= self._plan.keep else None
         if not self._plan.edits_body:
             return UNCHANGED

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from extproc.exchange.bodies import Counted
+from extproc.exchange.bodies import Counted, ResponseBody
 from extproc.exchange.endings import Ending
-from extproc.exchange.response import ResponseBody, open_response
+from extproc.exchange.response import open_response
 from extproc.exchange.values import UNCHANGED, BodyMode, BodyReply, Decision, Headers, HeadersReply, LocalReply
 from extproc.payload.usage import Usage
 
@@ -138,7 +138,9 @@ class Exchange:
     @property
     def usage(self) -> Usage | None:
         """What the answer reported so far."""
-        return self._body.usage if self._body else None
+        if self._body is None or self._decision is None or not self._decision.plan.count:
+            return None
+        return self._body.usage
 
     @property
     def completion_bytes(self) -> int:

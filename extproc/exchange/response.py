@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
-
 import msgspec
 
-from extproc.exchange.bodies import Counted, CountedStream, EditedStream, Emptied, WholeAnswer, Withheld
-from extproc.exchange.values import BodyMode, BodyReply, Headers, HeadersReply, ResponsePlan, names_in
-from extproc.payload.encodings import StreamDecoder
+from extproc.exchange.bodies import Counted, Emptied, ResponseBody, Withheld, stream_of
+from extproc.exchange.sniffed import Passing, Sniffed
+from extproc.exchange.values import BodyMode, Headers, HeadersReply, ResponsePlan, names_in
 from extproc.payload.errors import PayloadError
 from extproc.payload.operations.table import OTHER
-from extproc.payload.replay import StreamJoiner
-from extproc.payload.usage import Usage
+from extproc.payload.stream_usage import AnswerKind, kind_of_type
 
 BUFFERED_LIMIT = 512 * 1024
 """JSON answers with a known length up to this are taken whole in one message, and keep their `content-length`. Envoy
 itself buffers 1 MiB by default, so this stays clear of its limit."""
 
 _LENGTH = ("content-length",)
-_EVENT_STREAM = b"text/event-stream"
-_ENVOY_READS = (_EVENT_STREAM, b"application/json")
+_UNTOLD = (b"", b"text/plain", b"application/octet-stream")
+"""Content types that some give to event streams."""
+_ENVOY_READS = (b"text/event-stream", b"application/json")
 """What Envoy finds usage in, uncompressed. It adds trailers, which a body that is buffered here would wait for."""
-_EVENTS_PER_TEXT = 16
-"""Bytes of an event stream for each byte of the JSON that says the same: tokens come in frames of their own."""
-
-
-class ResponseBody(Protocol):
-    """Handles one answer's body, piece by piece."""
-
-    events: ClassVar[bool]
-    """Whether the pieces are server-sent events."""
-
-    @property
-    def usage(self) -> Usage | None: ...
-
-    @property
-    def completion_bytes(self) -> int: ...
-
-    def feed(self, chunk: bytes, *, end: bool) -> BodyReply: ...
-
-    @property
-    def denied(self) -> bool:
-        """Whether a filter has put a refusal in place of what the destination said."""
-        ...
-
-    @property
-    def kept(self) -> bytes | None:
-        """The whole answer as unstreamed JSON, decoded, once it has ended; None where the plan wants no copy, or it is
-        too large for one."""
-        ...
-
-    def abandon(self) -> None:
-        """No more pieces will come: account for what is there."""
 
 
 def open_response(
@@ -75,29 +42,49 @@ def open_response(
         unreadable = Emptied() if failed else Withheld(), BodyMode.STREAMED, withheld
     if failed:  # an error's text may repeat the request: it is filtered, and nothing else
         plan = msgspec.structs.replace(plan, keep=0, operation=OTHER)
-    content_type = headers.get("content-type", b"").lower()
     encoding = headers.get("content-encoding", b"").decode("latin-1").strip().lower()
     encoding = "" if encoding == "identity" else encoding
-    if plan.envoy_counts and bodies is None and not encoding and content_type.startswith(_ENVOY_READS):
+    envoy_reads = headers.get("content-type", b"").lower().startswith(_ENVOY_READS)
+    if plan.envoy_counts and bodies is None and not encoding and envoy_reads:
         return Counted(), BodyMode.NONE, unread[2]
-    body: ResponseBody
     try:
-        if content_type.startswith(_EVENT_STREAM):
-            mode = BodyMode.STREAMED
-            decoder = StreamDecoder(encoding, response_limit) if encoding else None
-            copy = StreamJoiner(min(response_limit, plan.keep * _EVENTS_PER_TEXT)) if plan.keep else None
-            body = EditedStream(plan, decoder, copy) if plan.edits_body else CountedStream(decoder, copy)
-        elif b"json" in content_type:
-            length = headers.get("content-length", b"")
-            small = length.isdigit() and int(length) <= BUFFERED_LIMIT
-            mode = bodies or (BodyMode.BUFFERED if small else BodyMode.STREAMED)
-            body = WholeAnswer(plan, encoding, response_limit, streamed=mode is BodyMode.STREAMED)
-        else:
-            return unreadable
+        body, mode = _handled(plan, headers, encoding, response_limit, bodies, unreadable[0])
     except PayloadError:  # an encoding that cannot be read: the client gets what the destination sent
+        return unreadable
+    if body is None or body is unreadable[0]:
         return unreadable
     if mode is BodyMode.STREAMED and "content-length" in headers:
         remove = (*remove, "content-length")
     if encoding and plan.edits_body:
         remove = (*remove, "content-encoding")
     return body, mode, HeadersReply(mode, plan.set_headers, remove)
+
+
+def _handled(
+    plan: ResponsePlan,
+    headers: Headers,
+    encoding: str,
+    limit: int,
+    bodies: BodyMode | None,
+    unreadable: ResponseBody | None,
+) -> tuple[ResponseBody | None, BodyMode]:
+    """What handles an answer of this content type; `unreadable` where nothing can look into it."""
+    content_type = headers.get("content-type", b"").lower()
+    kind = kind_of_type(content_type)
+    if kind in (AnswerKind.LINES, AnswerKind.FRAMES):
+        if plan.fail_closed:
+            return unreadable, BodyMode.STREAMED
+        plan = msgspec.structs.replace(plan, open_filter=None)  # filters look into events and JSON only
+        if kind is AnswerKind.FRAMES:
+            plan = msgspec.structs.replace(plan, model=None, strip_usage=False)
+    if kind is not AnswerKind.UNDECIDED:
+        return stream_of(plan, encoding, limit, kind), BodyMode.STREAMED
+    if b"json" in content_type:
+        length = headers.get("content-length", b"")
+        small = length.isdigit() and int(length) <= BUFFERED_LIMIT
+        mode = bodies or (BodyMode.BUFFERED if small else BodyMode.STREAMED)
+        return Sniffed(plan, encoding, limit, streamed=mode is BodyMode.STREAMED), mode
+    if plan.stream and content_type.partition(b";")[0].strip() in _UNTOLD:
+        otherwise = unreadable or Passing()
+        return Sniffed(plan, encoding, limit, streamed=True, otherwise=otherwise), BodyMode.STREAMED
+    return unreadable, BodyMode.STREAMED

@@ -51,6 +51,8 @@ class ResponsePlan(msgspec.Struct, frozen=True):
     refusal: str = ""
     """What the client reads in place of a text that a filter denied."""
     operation: Operation = CHAT
+    stream: bool = False
+    """Whether a stream was asked for."""
     keep: int = 0
     """Bytes of the answer, as unstreamed JSON, up to which it is kept whole for others; 0: it is not."""
 

@@ -4,33 +4,45 @@ import msgspec
 
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
+from extproc.payload.operations.operation import UsageForm
 from extproc.payload.sse import Fragment, SSESplitter, data_spans, event_data
 from extproc.payload.stream_usage import MAX_JSON, USAGE_STATED, AnswerKind, StreamUsage
 from extproc.payload.usage import Usage
 
 _LONGEST_LEARNED = 4096  # bytes of a frame's beginning or end that are remembered
+_any = msgspec.json.Decoder().decode
 _OBJECT_STARTS = (b"data: {", b"data:{")
 
 
 class StreamEditor:
     """Edits the chunks of one answer, uncompressed, cut anywhere; the joined output does not depend on the cuts.
 
-    `model` goes wherever the provider states its own: the top-level `model`, and `model` inside a top-level `response`
-    (responses API) or `message` (Anthropic). With `strip_usage`, an event whose `choices` are empty and whose usage is
-    stated disappears: it exists only because usage was asked for on the client's behalf; a last content event with
-    usage stays as it is. All other bytes stay, also of frames that are not JSON.
+    `model` goes wherever the provider states its own: the top-level `model` (`modelVersion` of Gemini), and `model`
+    inside a top-level `response` (responses API) or `message` (Anthropic). With `strip_usage`, an event that states
+    usage and no content disappears, whatever its `choices` look like: it exists only because usage was asked for on the
+    client's behalf. What else it says goes on without the usage; a last content event with usage stays as it is. All
+    other bytes stay, also of frames that are not JSON.
 
     Held back is at most the unfinished frame (1 MiB; a longer one passes unedited), or all of a JSON answer up to
     `max_json`, over which it passes unedited. Usage is read along the way from what the provider sent.
     """
 
-    __slots__ = ("_events", "_held", "_max_json", "_meter", "_model", "_splitter", "_strip", "_template")
+    __slots__ = ("_events", "_held", "_line", "_max_json", "_meter", "_model", "_splitter", "_strip", "_template")
 
-    def __init__(self, model: str | None, strip_usage: bool, max_json: int = MAX_JSON) -> None:
+    def __init__(
+        self,
+        model: str | None,
+        strip_usage: bool,
+        max_json: int = MAX_JSON,
+        form: UsageForm = UsageForm.USAGE,
+        kind: AnswerKind = AnswerKind.UNDECIDED,
+    ) -> None:
+        """`form` and `kind` as `StreamUsage` takes them."""
         self._model = None if model is None else msgspec.json.encode(model)
         self._strip = strip_usage
         self._max_json = max_json
-        self._meter = StreamUsage(max_json)
+        self._meter = StreamUsage(max_json, form, kind)
+        self._line = bytearray()  # the unfinished one of an answer in JSON lines
         self._splitter = SSESplitter()
         self._held: list[bytes] | None = []  # before the kind is known, and a JSON answer; None once it passes unedited
         self._template = _Template(b"", b"", b"", b"")
@@ -44,6 +56,10 @@ class StreamEditor:
         return self._meter.usage
 
     @property
+    def kind(self) -> AnswerKind:
+        return self._meter.kind
+
+    @property
     def events(self) -> int:
         return self._meter.events
 
@@ -55,6 +71,10 @@ class StreamEditor:
     def feed(self, chunk: bytes) -> bytes | None:
         """None where the chunk passes unchanged and nothing is held, otherwise what goes out in its place."""
         self._meter.feed(chunk)
+        if self._meter.kind is AnswerKind.LINES:
+            return self._edit_lines(chunk)
+        if self._meter.kind is AnswerKind.FRAMES:
+            return None
         if self._held is not None:
             return self._feed_head(chunk, self._held)
         return self._edit_events(chunk) if self._events else None
@@ -62,6 +82,10 @@ class StreamEditor:
     def finish(self) -> bytes:
         """What is still held, edited. The stream has ended, complete or not."""
         self._meter.finish()
+        if self._meter.kind is AnswerKind.LINES:
+            rest = bytes(self._line)
+            self._line.clear()
+            return rest if self._model is None else _edit_answer(rest, self._model)
         if self._held is not None:
             body = self._let_go()
             return body if self._model is None else _edit_answer(body, self._model)
@@ -85,6 +109,18 @@ class StreamEditor:
         self._held = None
         return whole
 
+    def _edit_lines(self, chunk: bytes) -> bytes | None:
+        if self._model is None:
+            return None
+        self._line += chunk
+        end = self._line.rfind(b"\n") + 1
+        if not end and len(self._line) <= self._max_json:
+            return b""
+        whole = bytes(self._line[: end or len(self._line)])
+        del self._line[: len(whole)]
+        model = self._model
+        return b"".join([_edit_answer(line, model) for line in whole.splitlines(keepends=True)])
+
     def _edit_events(self, chunk: bytes) -> bytes | None:
         splitter = self._splitter
         passing = splitter.idle
@@ -101,9 +137,9 @@ class StreamEditor:
         """The frame as it goes out, b"" where it is taken out."""
         if type(frame) is Fragment:
             return frame
-        if self._strip and b'"usage"' in frame and USAGE_STATED.search(frame) and _only_usage(frame):
-            return b""
-        if self._model is None or b'"model"' not in frame:
+        if self._strip and b'"usage"' in frame and USAGE_STATED.search(frame):
+            frame = _without_usage(frame)
+        if self._model is None or b'"model' not in frame:
             return frame
         return self._template.apply(frame) or self._edit_exactly(frame)
 
@@ -179,9 +215,10 @@ def _learn(frame: bytes, data_start: int, document: Document, model: bytes) -> _
 def _restore(document: Document, model: bytes) -> bytes:
     """The document with every name of the provider's model replaced. Only strings are."""
     changes: dict[str, bytes] = {}
-    named = document.get("model")
-    if named is not None and named[:1] == b'"':
-        changes["model"] = model
+    for key in ("model", "modelVersion"):
+        named = document.get(key)
+        if named is not None and named[:1] == b'"':
+            changes[key] = model
     for key in ("response", "message"):
         span = document.span(key)
         if span is None or document.body[span[1] : span[1] + 1] != b"{":
@@ -193,18 +230,55 @@ def _restore(document: Document, model: bytes) -> bytes:
     return document.edit(changes)
 
 
-def _only_usage(frame: bytes) -> bool:
+_HEAD = frozenset(
+    [
+        *("id", "object", "created", "model", "system_fingerprint", "service_tier", "choices", "usage", "x_groq"),
+        *("provider", "obfuscation", "nonce"),
+    ]
+)
+"""Fields that every event of an answer has, which alone say nothing."""
+_NOTHING = (b"null", b"[]", b"{}", b'""')
+
+
+def _without_usage(frame: bytes) -> bytes:
+    """The event without its usage, b"" where nothing is left to say; with content, as it is."""
+    spans = data_spans(frame)
     data = event_data(frame)
     if data is None:
-        return False
+        return frame
     try:
         document = Document.parse(data, lone_surrogates=True)
     except PayloadError:
+        return frame
+    if (document.get("usage") or b"")[:1] != b"{" or _says_something(document.get("choices")):
+        return frame
+    if "choices" not in document and "object" not in document:  # an event of another API
+        return frame
+    if all(key in _HEAD or document.get(key) in _NOTHING for key in document):
+        return b""
+    start, end = spans[0][0], spans[-1][1]
+    edited = document.edit({}, ["usage"]) if len(spans) == 1 else b"".join(document.edit({}, ["usage"]).split(b"\n"))
+    return frame[:start] + edited + frame[end:]
+
+
+def _says_something(choices: bytes | None) -> bool:
+    """Whether one of the choices has content, or has come to its end."""
+    if choices is None or choices[:1] != b"[":
         return False
-    choices, usage = document.get("choices"), document.get("usage")
-    if choices is None or usage is None or choices[:1] != b"[" or usage[:1] != b"{":
-        return False
-    return not choices[1:-1].strip()
+    try:
+        found = _any(choices)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    return any(_has_content(choice) for choice in found)
+
+
+def _has_content(value: object) -> bool:
+    """Whether there is anything in it beside numbers, the speaker and what is empty."""
+    if isinstance(value, dict):
+        return any(_has_content(each) for name, each in value.items() if name not in ("role", "usage"))
+    if isinstance(value, list):
+        return any(map(_has_content, value))
+    return isinstance(value, str) and value != ""
 
 
 def edit_json_answer(body: bytes, model: str | None) -> bytes:
@@ -213,7 +287,7 @@ def edit_json_answer(body: bytes, model: str | None) -> bytes:
 
 
 def _edit_answer(body: bytes, model: bytes) -> bytes:
-    if b'"model"' not in body:
+    if b'"model' not in body:
         return body
     try:
         return _restore(Document.parse(body, lone_surrogates=True), model)

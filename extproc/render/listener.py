@@ -59,6 +59,7 @@ LOG_FIELDS = {
         "prompt_tokens",
         "completion_tokens",
         "cached_tokens",
+        "cache_write_tokens",
         "usage_estimated",
         "time_to_first_token_ms",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
@@ -33,6 +34,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Predicted."""
     max_tokens: int | None = None
     """What the client asked for at most."""
+    open_ended: bool = False
+    """Whether its answer may be as long as the model lets it be."""
     endpoint: str = ""
     """Destination, as far as it is known before admission: what service-time estimates are kept by."""
     cache_key: str = ""
@@ -43,13 +46,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """Predicted output, which cannot exceed what the client asked for."""
         return self.output_tokens if self.max_tokens is None else min(self.output_tokens, self.max_tokens)
 
-    def cost(self, unit: Unit, reserve: Reserve = "predicted") -> float:
-        """What is reserved before the request is sent; at least 1."""
+    def cost(self, unit: Unit, reserve: Reserve = "predicted", most: float = math.inf) -> float:
+        """What is reserved before the request is sent; at least 1. Where all that an answer may take is reserved and
+        nothing limits it, that is all that there is, `most`."""
         if unit == "requests":
             return 1
         if reserve == "max_tokens" and self.max_tokens is not None:
             return max(1, self.prompt_tokens + self.max_tokens)
-        return max(1, self.prompt_tokens + self.expected_output)
+        usual = max(1, self.prompt_tokens + self.expected_output)
+        return max(usual, most) if reserve == "max_tokens" and self.open_ended and math.isfinite(most) else usual
 
 
 def spent_tokens(usage: Spent | None) -> int:

@@ -58,7 +58,7 @@ class RateLimit(Limit[RateLimiting]):
 
     def claim(self, job: Job) -> BucketClaim:
         policy = self.policy
-        amount = job.cost(policy.unit, policy.reserve)
+        amount = job.cost(policy.unit, policy.reserve, policy.bucket_capacity)
         keys = policy.max_keys if policy.limit_by_label_key else 1
         return BucketClaim(
             policy.name, self.key(job), amount, policy.bucket_capacity, self._rate, self._start, keys, policy.dry_run

@@ -25,7 +25,7 @@ class QuotaLine(Line[Waiter]):
 
     def claim(self, job: Job) -> BucketClaim:
         config = self._config
-        amount = job.cost(config.unit, config.reserve)
+        amount = job.cost(config.unit, config.reserve, config.bucket_capacity)
         return BucketClaim(config.name, "", amount, config.bucket_capacity, self._rate, self._start, dry=config.dry_run)
 
     def rate(self, now: float) -> float:

@@ -155,7 +155,7 @@ def _explain_gate(part: RateLimit | ConcurrencyLimit, flow: Flow, job: Job, now:
         says="pass" if refused is None else "refuse",
         dry_run=part.policy.dry_run,
         seconds=refused.retry_after if refused is not None else None,
-        cost=job.cost(part.policy.unit, part.policy.reserve) if isinstance(part, RateLimit) else 1,
+        cost=part.claim(job).amount if isinstance(part, RateLimit) else 1,
         detail=refused.reason if refused is not None else "",
     )
 

@@ -79,13 +79,16 @@ def admit(request: Request) -> Waiting[LocalReply | None]:
 def _enter(request: Request, flow: RequestFlow) -> Admission:
     entered = flow.clock()
     fields = sent_fields(request)
+    operation = request.head.operation
     prompt_tokens, usual = request.expect(request.target_model, request.prompt_bytes)
-    limit = None if fields is None else output_limit(fields)
-    wanted = 1 if fields is None else choices(fields)
+    if not operation.estimated:
+        usual = 0
+    limit = None if fields is None else output_limit(operation, fields)
+    wanted = 1 if fields is None else choices(operation, fields)
     found: list[tuple[Features, LengthPrediction]] = []
 
     def predict(labels: Mapping[str, str]) -> float:
-        if fields is None or not flow.predicts or not request.head.operation.predictable:
+        if fields is None or not flow.predicts or not operation.predictable:
             return float(usual)
         seen = features(asked(request, fields, labels[TENANT], prompt_tokens, limit))
         found.append((seen, flow.predict(seen)))
@@ -100,6 +103,7 @@ def _enter(request: Request, flow: RequestFlow) -> Admission:
         prompt_tokens=prompt_tokens,
         output_tokens=math.ceil(found[0][1].high) * wanted if found else usual,
         max_tokens=None if limit is None else limit * wanted,
+        open_ended=limit is None and bool(operation.limits),
         endpoint=f"{request.backend.target if request.backend else ''} {request.target_model}",
         cache_key=_cache_key(request) if flow.caches(labels) else "",
     )

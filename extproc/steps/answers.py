@@ -42,7 +42,9 @@ def response_plan(request: Request) -> ResponsePlan:
         fail_closed=guarding is not None and fails_closed(guarding),
         watch_only=guarding is not None and watches_only(guarding),
         refusal=REFUSAL,
+        count=request.head.operation.consumes,
         operation=request.head.operation,
+        stream=request.stream,
         keep=keep,
     )
 

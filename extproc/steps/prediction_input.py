@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from extproc.payload.fields import spellings
 from extproc.payload.operations.operation import Dialect, Operation
 from extproc.prediction.features import PredictionInput
 from extproc.steps.request import Request
 
-_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _BYTES_PER_TOKEN = 4
 _MOST_CHOICES = 128
 _LONG = 16_384
@@ -20,6 +20,12 @@ _LONG = 16_384
 class _Turn(msgspec.Struct, gc=False):
     role: str = ""
     content: msgspec.Raw = msgspec.Raw(b"null")
+    parts: msgspec.Raw = msgspec.Raw(b"null")
+    """Gemini's word for the content."""
+
+
+_TURNS = {Dialect.RESPONSES: "input", Dialect.GENERATE_CONTENT: "contents"}
+"""Where a conversation stands, if not in `messages`."""
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -33,6 +39,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _number: Callable[[msgspec.Raw], int | None] = msgspec.json.Decoder(int | None).decode
 _turns = msgspec.json.Decoder(list[_Turn]).decode
 _parts = msgspec.json.Decoder(list[_Part]).decode
+_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _string = msgspec.json.Decoder(str).decode
 _texts = msgspec.json.Decoder(list[str]).decode
 
@@ -47,16 +54,29 @@ def sent_body(request: Request) -> bytes:
     return request.body if request.new_body is None else request.new_body
 
 
-def output_limit(fields: Fields) -> int | None:
-    """Most tokens of one answer that the client allows; None: it does not say. A value that is no such number is for
+def output_limit(operation: Operation, fields: Fields) -> int | None:
+    """Most tokens of one answer that the request allows; None: it does not say. A value that is no such number is for
     the destination to refuse."""
-    limits = [value for name in _LIMITS if (value := _integer(fields, name)) is not None and value > 0]
+    limits = [value for name in operation.limits if (value := _integer(fields, name)) is not None and value > 0]
     return min(limits) if limits else None
 
 
-def choices(fields: Fields) -> int:
-    """How many answers are asked for."""
-    return min(_MOST_CHOICES, max(1, _integer(fields, "n") or 1))
+def choices(operation: Operation, fields: Fields) -> int:
+    """How many answers are asked for: to each prompt of a list, as many as `n` says."""
+    name = operation.name_of("n")
+    wanted = (_integer(fields, name) or 1) if name is not None else 1
+    if operation.dialect is Dialect.COMPLETIONS and (prompts := fields.get("prompt")) is not None:
+        wanted *= _prompts(prompts)
+    return min(_MOST_CHOICES, max(1, wanted))
+
+
+def _prompts(raw: msgspec.Raw) -> int:
+    """How many there are: a list of numbers is one, as tokens."""
+    try:
+        found = _raws(raw) if bytes(memoryview(raw)[:1]) == b"[" else []
+    except (msgspec.DecodeError, RecursionError):
+        return 1
+    return len(found) if found and bytes(memoryview(found[0])[:1]) in (b'"', b"[") else 1
 
 
 def asked(request: Request, fields: Fields, tenant: str, prompt_tokens: int, limit: int | None) -> PredictionInput:
@@ -79,13 +99,16 @@ def asked(request: Request, fields: Fields, tenant: str, prompt_tokens: int, lim
 
 
 def _conversation(operation: Operation, fields: Fields) -> Sequence[_Turn]:
-    raw = fields.get("input" if operation.dialect is Dialect.RESPONSES else "messages")
+    raw = fields.get(_TURNS.get(operation.dialect, "messages"))
     if raw is None:
         return ()
     try:
-        return _turns(raw)
+        turns = _turns(raw)
     except (msgspec.DecodeError, RecursionError):
         return ()
+    if operation.dialect is Dialect.GENERATE_CONTENT:
+        return [_Turn("assistant" if turn.role == "model" else turn.role or "user", turn.parts) for turn in turns]
+    return turns
 
 
 def _prompt(fields: Fields) -> str:
@@ -120,10 +143,17 @@ def _ends(text: str) -> str:
 
 
 def _integer(fields: Fields, name: str) -> int | None:
-    raw = fields.get(name)
-    if raw is None:
-        return None
+    """A dot in the name reaches into an object."""
+    outer, _, inner = name.partition(".")
     try:
-        return _number(raw)
-    except msgspec.DecodeError:
+        for key in spellings(outer):
+            raw = fields.get(key)
+            if raw is None:
+                continue
+            if not inner:
+                return _number(raw)
+            members = _members(raw)
+            return next((_number(members[each]) for each in spellings(inner) if each in members), None)
+    except (msgspec.DecodeError, RecursionError):
         return None
+    return None

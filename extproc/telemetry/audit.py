@@ -34,6 +34,7 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     tokens_estimated: bool = False
     seconds: float = 0.0
@@ -92,6 +93,7 @@ def _line(record: ExchangeRecord, at: datetime) -> AuditLine:
         prompt_tokens=None if usage is None else usage.prompt_tokens,
         completion_tokens=None if usage is None else usage.completion_tokens,
         cached_tokens=0 if usage is None else usage.cached_tokens,
+        cache_write_tokens=0 if usage is None else usage.cache_write_tokens,
         reasoning_tokens=0 if usage is None else usage.reasoning_tokens,
         tokens_estimated=record.usage_estimated,
         seconds=round(record.ended - record.started, 6),

@@ -101,8 +101,9 @@ def token_families(totals: Sequence[tuple[tuple[str, str, str], TokenTotals]]) -
     prompt = CounterMetricFamily("sluice_prompt_tokens", "Prompt tokens.", labels=(*_TOTALS, "estimated"))
     completion = CounterMetricFamily("sluice_completion_tokens", "Completion tokens.", labels=(*_TOTALS, "estimated"))
     cached = CounterMetricFamily("sluice_cached_tokens", "Prompt tokens served from a prefix cache.", labels=_TOTALS)
+    written = CounterMetricFamily("sluice_cache_write_tokens", "Prompt tokens put into a cache.", labels=_TOTALS)
     reasoning = CounterMetricFamily("sluice_reasoning_tokens", "Completion tokens spent on reasoning.", labels=_TOTALS)
-    families = (prompt, completion, cached, reasoning)
+    families = (prompt, completion, cached, written, reasoning)
     for family in families:
         family.samples = _Samples()
     for labels, total in totals:
@@ -112,6 +113,8 @@ def token_families(totals: Sequence[tuple[tuple[str, str, str], TokenTotals]]) -
                 completion.add_metric((*labels, estimated), total.completion[index])
         if total.cached:
             cached.add_metric(labels, total.cached)
+        if total.cache_written:
+            written.add_metric(labels, total.cache_written)
         if total.reasoning:
             reasoning.add_metric(labels, total.reasoning)
     yield from families

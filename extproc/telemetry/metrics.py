@@ -230,6 +230,7 @@ def _tokens(series: Series, record: ExchangeRecord, first: float | None, last: f
     if estimated:
         return
     totals.cached += usage.cached_tokens
+    totals.cache_written += usage.cache_write_tokens
     totals.reasoning += usage.reasoning_tokens
     series.input.observe(prompt)
     if completion > 0:

@@ -55,12 +55,13 @@ class Distribution:
 class TokenTotals:
     """Tokens of one source, provider and model. The first two are pairs: reported, estimated."""
 
-    __slots__ = ("cached", "completion", "prompt", "reasoning")
+    __slots__ = ("cache_written", "cached", "completion", "prompt", "reasoning")
 
     def __init__(self) -> None:
         self.prompt = [0, 0]
         self.completion = [0, 0]
         self.cached = 0
+        self.cache_written = 0
         self.reasoning = 0
 
 

@@ -80,6 +80,7 @@ def log_facts(record: ExchangeRecord) -> Facts:
         facts["prompt_tokens"] = usage.prompt_tokens
         facts["completion_tokens"] = usage.completion_tokens
         facts["cached_tokens"] = usage.cached_tokens
+        facts["cache_write_tokens"] = usage.cache_write_tokens
         facts["usage_estimated"] = record.usage_estimated
     if record.stream and record.first_token is not None:
         facts["time_to_first_token_ms"] = round((record.first_token - record.started) * 1000, 1)

@@ -163,6 +163,7 @@ class Session:
         self._live.identity.identify(head)
         record = self._record
         record.host, record.operation, record.source = head.host, head.operation.name, head.source
+        record.consumes, record.answers_text = head.operation.consumes, head.operation.estimated
         opened = open_route(self._live.table, head)
         if isinstance(opened, LocalReply):
             return self._answer(opened)

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.payload.operations.operation import UsageForm
 from extproc.payload.sse import MAX_FRAME
 from extproc.payload.stream_edit import StreamEditor, edit_json_answer
+from extproc.payload.stream_usage import AnswerKind
 from extproc.payload.usage import Usage
 from tests.payload import streams
 from tests.payload.streams import event, openai_chunk
@@ -84,7 +86,9 @@ def test_frames_in_any_order_equal_an_edit_of_the_decoded_data(frames: list[str]
     def edited(text: str) -> Any:
         data = json.loads(text)
         if data.get("choices") == [] and isinstance(data.get("usage"), dict):
-            return None
+            if not data.keys() & {"x", "model ", "y", "message", "t"}:
+                return None
+            del data["usage"]
         for place in (data, data.get("message", {})):
             if isinstance(place.get("model"), str):
                 place["model"] = "mine"
@@ -124,6 +128,41 @@ def test_usage_events_stay_where_the_client_asked_or_content_is_with_them() -> N
     last = event(openai_chunk("end", usage=streams.USAGE))
     filtered = event({"choices": [], "prompt_filter_results": [], "usage": None})
     assert run([last, filtered], None) == last + filtered
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [],
+        None,
+        [{"index": 0, "delta": {}, "finish_reason": None}],
+        [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None, "logprobs": None}],
+        "absent",
+    ],
+)
+def test_forced_usage_disappears_whatever_the_choices_look_like(choices: Any) -> None:
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "up-1", "usage": streams.USAGE}
+    if choices != "absent":
+        chunk["choices"] = choices
+    assert run([streams.OPENAI, event(chunk), streams.DONE], None) == streams.OPENAI + streams.DONE
+
+
+def test_what_else_a_usage_event_says_survives() -> None:
+    head = {"id": "c", "choices": [], "citations": ["https://a.example"]}
+    assert run([event(head | {"usage": streams.USAGE})], None) == event(head)
+    ended = openai_chunk("") | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": streams.USAGE}
+    assert run([event(ended)], None) == event(ended)
+
+
+def test_json_lines_are_renamed_line_by_line() -> None:
+    lines = b'{"model":"up-1","done":false}\n{"model":"up-1","prompt_eval_count":7,"eval_count":3}\n'
+    for cuts in ([], [5], [40], [31], list(range(80))):
+        editor = StreamEditor("mine", strip_usage=False, form=UsageForm.OLLAMA, kind=AnswerKind.LINES)
+        out = [
+            piece if edited is None else edited for piece in streams.cut(lines, cuts) for edited in [editor.feed(piece)]
+        ]
+        assert b"".join([*out, editor.finish()]) == renamed(lines)
+        assert editor.usage == Usage(7, 3)
 
 
 def test_a_second_model_in_a_frame_is_not_taken_for_the_first() -> None:

@@ -65,7 +65,7 @@ def test_usage_is_there_as_soon_as_it_was_seen() -> None:
 
 def test_null_usage_parses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
-    monkeypatch.setattr(stream_usage, "usage_from_json", parsed.append)
+    monkeypatch.setattr(stream_usage, "stated_in", parsed.append)
     read(*(frame + b"\n\n" for frame in streams.OPENAI.split(b"\n\n")), streams.DONE)
     assert parsed == []
 

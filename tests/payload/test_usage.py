@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.payload.usage import Usage, merge, usage_from_json
+from extproc.payload.usage import Usage, usage_from_json
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ from extproc.payload.usage import Usage, merge, usage_from_json
                     }
                 },
             },
-            Usage(123, 1, 20),
+            Usage(123, 1, 20, 0, 100),
         ),
         ({"type": "message_delta", "usage": {"output_tokens": 9}}, Usage(0, 9)),
         ({"choices": [{"delta": {}}, {"usage": {"prompt_tokens": 1, "completion_tokens": 2}}]}, Usage(1, 2)),
@@ -70,7 +70,7 @@ from extproc.payload.usage import Usage, merge, usage_from_json
         ({"choices": "x", "message": 3, "response": [], "usage": 1}, None),
         ({"tool": {"usage": {"prompt_tokens": 1}}}, None),
         ({"id": "x"}, None),
-        ([{"usage": {"prompt_tokens": 1}}], None),
+        ([{"usage": {"prompt_tokens": 1}}], Usage(1)),
     ],
 )
 def test_usage_of_an_answer(answer: Any, usage: Usage | None) -> None:
@@ -93,13 +93,3 @@ def test_half_an_emoji_does_not_hide_usage() -> None:
 def test_usage_never_raises(head: bytes, tail: bytes) -> None:
     usage_from_json(head + b'"usage"' + tail)
     usage_from_json(b'{"usage":{' + tail)
-
-
-def test_merge() -> None:
-    start, delta = Usage(123, 1, 20), Usage(3, 9, 0, 2)
-    assert merge(start, delta) == Usage(123, 9, 20, 2)
-    assert merge(start, Usage(0, 0)) == start
-    assert merge(None, delta) is delta
-    assert merge(start, None) is start
-    assert merge(None, None) is None
-    assert start.total_tokens == 124

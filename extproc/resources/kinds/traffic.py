@@ -49,7 +49,8 @@ class RateLimiter(Spec, frozen=True, kw_only=True):
     unit: Unit = "requests"
     """`tokens` counts prompt and completion: reserved by estimate before, settled by real usage after."""
     reserve: Literal["predicted", "max_tokens"] = "predicted"
-    """Completion tokens to reserve: as predicted, or all that the client's `max_tokens` allows."""
+    """Completion tokens to reserve: as predicted, or all that the request's `max_tokens` allows. A request without that
+    limit then reserves the whole bucket: set one by `parameters.caps` of the route."""
     selectors: list[Selector] = []
     """The policy is for requests that any of them fits; none: all."""
 
