@@ -45,6 +45,8 @@ ANSWER = (
     b'{"object":"chat.completion","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant",'
     b'"content":"hi"}}],"usage":{"prompt_tokens":4,"completion_tokens":6}}'
 )
+LIMITED = CHAT[:-1] + b',"max_tokens":100}'
+"""Without a limit of its own a request reserves all that the bucket holds."""
 POLICIES = Policies(
     rates=(
         RateLimiting(name="tokens", unit="tokens", bucket_capacity=10_000, fill_amount=0.001, reserve="max_tokens"),
@@ -85,7 +87,7 @@ async def controlled(tmp_path: Path) -> AsyncIterator[Controlled]:
         await found.control.stop()
 
 
-async def begun(controlled: Controlled, channel: Any, body: bytes = CHAT, **headers: str) -> Any:
+async def begun(controlled: Controlled, channel: Any, body: bytes = LIMITED, **headers: str) -> Any:
     """A stream whose request is in."""
     call = ExternalProcessorStub(channel).Process()
     await call.write(request_headers(headers))
@@ -95,9 +97,8 @@ async def begun(controlled: Controlled, channel: Any, body: bytes = CHAT, **head
 
 
 async def test_an_answer_settles_what_was_reserved(controlled: Controlled) -> None:
-    body = CHAT[:-1] + b',"max_tokens":100}'
     async with grpc.aio.insecure_channel(controlled.harness.address) as channel:
-        call = await begun(controlled, channel, body)
+        call = await begun(controlled, channel, LIMITED)
         await call.read()
         reserved, slots = controlled.left()
         assert (reserved < 9_900, slots) == (True, 0)
@@ -109,7 +110,7 @@ async def test_an_answer_settles_what_was_reserved(controlled: Controlled) -> No
         await call.read()
         assert (await controlled.ended()).usage == Usage(4, 6)
     assert controlled.left() == (9_990, 1)
-    (reply,) = (await controlled.harness.exchange(request_headers(), request_body(body)))[1:]
+    (reply,) = (await controlled.harness.exchange(request_headers(), request_body(LIMITED)))[1:]
     assert reply.immediate_response.status.code == 200
     assert reply.immediate_response.body == ANSWER
     record = await controlled.ended()
@@ -135,7 +136,7 @@ async def test_who_waits_is_announced_to_envoy_and_leaves_without_a_trace(contro
     async with grpc.aio.insecure_channel(controlled.harness.address) as channel:
         first = await begun(controlled, channel)
         await first.read()
-        second = await begun(controlled, channel, CHAT.replace(b"hi", b"ho"))
+        second = await begun(controlled, channel, LIMITED.replace(b"hi", b"ho"))
         hold = await second.read()
         assert hold.override_message_timeout.seconds == 12
         line = controlled.flow.flow.lines[0]
@@ -143,7 +144,7 @@ async def test_who_waits_is_announced_to_envoy_and_leaves_without_a_trace(contro
         second.cancel()
         await controlled.ended()
         assert line.queue.waiting == 0
-        third = await begun(controlled, channel, CHAT.replace(b"hi", b"hu"))
+        third = await begun(controlled, channel, LIMITED.replace(b"hi", b"hu"))
         await third.read()
         await first.done_writing()
         assert (await third.read()).WhichOneof("response") == "request_body"
@@ -173,7 +174,7 @@ async def test_an_answer_that_must_not_be_stored_is_not(controlled: Controlled) 
     for _ in range(2):
         replies = await controlled.harness.exchange(
             request_headers(),
-            request_body(CHAT),
+            request_body(LIMITED),
             response_headers({**JSON, "content-length": str(len(ANSWER)), "cache-control": "private"}),
             response_body(ANSWER, end=True),
         )
