@@ -23,7 +23,7 @@ from extproc.live.inspect import Inspection
 from extproc.live.pools import Pools
 from extproc.live.reports import Reports
 from extproc.live.security import Security
-from extproc.render import RenderError, digest, render
+from extproc.render import EnvoyConfig, RenderError, digest, files_of, render, with_texts
 from extproc.resources.kinds.gateway import Listener
 from extproc.resources.load import load
 from extproc.resources.problems import ConfigurationError
@@ -72,6 +72,7 @@ class App:
         self._proxy = options.proxy
         self._snapshot = load(options.directory, environ=options.environ)
         self._secrets = self._secrets_of(self._snapshot)
+        self._texts: dict[Path, str] = {}
         self._generation = 0
         self._not_ready = "starting"
         self._tested = options.envoy_version in COUNTING
@@ -108,7 +109,7 @@ class App:
             if options.envoy_version is not None:
                 check(options.envoy_version, self._snapshot)
             _check_free(self._snapshot.gateway.spec.listener)
-            await self._proxy.start(render(self._snapshot, options.listen, tested=self._tested))
+            await self._proxy.start(self._rendered(self._snapshot, self._texts))
         gc.freeze()  # what is alive at this point stays; no collection has to walk it again
         self._not_ready = ""
         admin = f"http://{self._admin.address}:{self._admin.port}"
@@ -134,9 +135,10 @@ class App:
         changes nothing."""
         try:
             snapshot = load(self._options.directory, environ=self._options.environ)
-        except ConfigurationError as error:
+            texts = _texts(snapshot)
+        except (ConfigurationError, OSError) as error:
             return self._refused(f"\n{error}")
-        if snapshot == self._snapshot:
+        if snapshot == self._snapshot and texts == self._texts:
             return True
         try:
             async with Changes() as changes:
@@ -176,6 +178,7 @@ class App:
 
         Envoy comes last, as it begins with the routes of both configurations at once.
         """
+        texts = _texts(snapshot)
         security = changes.add(await self._security.prepare(snapshot, secrets))
         flow = changes.add(await self._flow.prepare(snapshot, secrets)).live_flow
         pools = changes.add(await self._pools.prepare(snapshot.pools))
@@ -189,11 +192,17 @@ class App:
                 _check_free(listener)
             if self._options.envoy_version is not None:
                 check(self._options.envoy_version, snapshot)
-            changes.add(await self._proxy.prepare(render(snapshot, self._options.listen, tested=self._tested)))
-        changes.add(_Swap(lambda: self._use(snapshot, secrets, live)))
+            changes.add(await self._proxy.prepare(self._rendered(snapshot, texts)))
+        changes.add(_Swap(lambda: self._use(snapshot, secrets, live, texts)))
 
-    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live) -> None:
+    def _rendered(self, snapshot: Snapshot, texts: Mapping[Path, str]) -> EnvoyConfig:
+        """With authorities and key sets as their files are at this moment: Envoy does not watch them itself."""
+        config = render(snapshot, self._options.listen, tested=self._tested)
+        return with_texts(config, texts)
+
+    def _use(self, snapshot: Snapshot, secrets: SecretStore, live: Live, texts: dict[Path, str]) -> None:
         self._snapshot, self._secrets, self._service.live = snapshot, secrets, live
+        self._texts = texts
         self._service.stale_envoy = ""
         targets = [target_name(provider) for provider in snapshot.providers.values()]
         targets += [target_name(pool) for pool in snapshot.pools.values()]
@@ -224,7 +233,7 @@ class App:
         return not self._not_ready, self._not_ready or (f"ready, but {stale}" if stale else "")
 
     def _watched(self) -> set[Path]:
-        return {self._options.directory, *self._secrets.files()}
+        return {self._options.directory, *self._secrets.files(), *files_of(self._snapshot)}
 
     def _view(self) -> AdminView:
         return AdminView(
@@ -245,6 +254,11 @@ class _Swap:
 
     async def undo(self) -> None:
         """Nothing was made."""
+
+
+def _texts(snapshot: Snapshot) -> dict[Path, str]:
+    """What the files hold that Envoy reads. Raises OSError."""
+    return {file: file.read_text("utf-8-sig") for file in files_of(snapshot)}
 
 
 def _check_free(listener: Listener) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from extproc.render.parts import (
     CLOSED_CLUSTER,
@@ -18,11 +19,13 @@ from extproc.render.parts import (
     endpoints,
     extension,
     is_literal,
+    key_set_cluster,
     seconds,
     socket_address,
     split_address,
     typed,
 )
+from extproc.resources.kinds.gateway import JwtProvider
 from extproc.resources.kinds.pool import InferencePool
 from extproc.resources.kinds.provider import ConnectionPool, LLMProvider, OutlierDetection
 from extproc.resources.snapshot import Snapshot, target_name
@@ -44,7 +47,8 @@ def clusters(snapshot: Snapshot, filter_address: str) -> list[Json]:
     providers = [_provider(snapshot.providers[name], snapshot) for name in sorted(snapshot.providers)]
     pools = [_pool(snapshot.pools[name]) for name in sorted(snapshot.pools)]
     closed = {"name": CLOSED_CLUSTER, "type": "STATIC", "connect_timeout": "1s"}
-    return [_filter(filter_address), closed, *providers, *pools]
+    key_sets = [_key_set(each, snapshot) for each in snapshot.gateway.spec.jwt if each.by_url]
+    return [_filter(filter_address), closed, *providers, *pools, *key_sets]
 
 
 def _filter(addresses: str) -> Json:
@@ -79,6 +83,24 @@ def _provider(provider: LLMProvider, snapshot: Snapshot) -> Json:
         cluster["cluster_type"]["typed_config"]["all_addresses_in_single_endpoint"] = True
     if spec.protocol == "https":
         cluster["transport_socket"] = _tls(spec.host, snapshot)
+    return cluster
+
+
+def _key_set(provider: JwtProvider, snapshot: Snapshot) -> Json:
+    """Where the keys of a token issuer are got from."""
+    url = urlsplit(provider.jwks)
+    host, secure = url.hostname or "", url.scheme == "https"
+    alias = snapshot.gateway.spec.host_aliases.get(host)
+    address_ = split_address(alias) if alias else (host, url.port or (443 if secure else 80))
+    name = key_set_cluster(provider)
+    cluster: Json = {
+        "name": name,
+        **_discovery([address_[0]]),
+        "connect_timeout": "5s",
+        "load_assignment": endpoints(name, [socket_address(*address_)]),
+    }
+    if secure:
+        cluster["transport_socket"] = _tls(host, snapshot)
     return cluster
 
 
@@ -202,7 +224,7 @@ def _tls(host: str, snapshot: Snapshot) -> Json:
     context: Json = {
         "common_tls_context": {
             "validation_context": {
-                "trusted_ca": {"filename": str(_trusted_ca(snapshot))},
+                "trusted_ca": _trusted_ca(snapshot),
                 "match_typed_subject_alt_names": [name],
             }
         }
@@ -214,13 +236,13 @@ def _tls(host: str, snapshot: Snapshot) -> Json:
     )
 
 
-def _trusted_ca(snapshot: Snapshot) -> Path:
+def _trusted_ca(snapshot: Snapshot) -> Json:
     named = snapshot.gateway.spec.trusted_ca
     if named is not None:
-        return (snapshot.directory / named).absolute()
+        return {"filename": str((snapshot.directory / named).absolute())}
     for candidate in (ssl.get_default_verify_paths().cafile, *_CA_BUNDLES):
         if candidate is not None and Path(candidate).is_file():
-            return Path(candidate)
+            return {"filename": candidate}
     raise RenderError(
         "no bundle of certificate authorities found on this machine: install the system's (such as the package "
         "`ca-certificates`) or name one as `spec.trustedCa` of the Gateway"

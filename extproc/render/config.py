@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from extproc.render.clusters import clusters
 from extproc.render.listener import listener
@@ -35,6 +37,31 @@ def render(snapshot: Snapshot, filter_address: str, *, tested: bool = False) -> 
         route_configuration=route_configuration(snapshot, counted),
         clusters=tuple(clusters(snapshot, filter_address)),
     )
+
+
+def files_of(snapshot: Snapshot) -> tuple[Path, ...]:
+    """Files that the manifests name and Envoy reads: authorities and key sets. It does so once, when it takes over a
+    configuration."""
+    gateway = snapshot.gateway.spec
+    names = [] if gateway.trusted_ca is None else [gateway.trusted_ca]
+    names += [each.jwks.removeprefix("file:") for each in gateway.jwt if each.jwks.startswith("file:")]
+    return tuple((snapshot.directory / name).absolute() for name in names)
+
+
+def with_texts(config: EnvoyConfig, texts: Mapping[Path, str]) -> EnvoyConfig:
+    """The configuration with the texts of files in place of their names, so that another text is another
+    configuration."""
+    known = {str(path): text for path, text in texts.items()}
+
+    def put(value: Any) -> Any:
+        if isinstance(value, dict):
+            if len(value) == 1 and (text := known.get(value.get("filename", ""))) is not None:
+                return {"inline_string": text}
+            return {key: put(each) for key, each in value.items()}
+        return [put(each) for each in value] if isinstance(value, list | tuple) else value
+
+    clusters_ = tuple(put(cluster) for cluster in config.clusters)
+    return EnvoyConfig(put(config.listener), config.route_configuration, clusters_)
 
 
 def transition(old: EnvoyConfig, new: EnvoyConfig) -> EnvoyConfig:

@@ -12,6 +12,7 @@ from extproc.render.parts import (
     REASON_HEADER,
     Json,
     extension,
+    key_set_cluster,
     seconds,
     socket_address,
     typed,
@@ -212,10 +213,19 @@ def _jwt(providers: list[JwtProvider], snapshot: Snapshot) -> Json:
 
 
 def _jwt_provider(provider: JwtProvider, snapshot: Snapshot) -> Json:
-    keys: Json = {"inline_string": provider.jwks}
-    if provider.jwks.startswith("file:"):
-        keys = {"filename": str((snapshot.directory / provider.jwks.removeprefix("file:")).absolute())}
-    found: Json = {"issuer": provider.issuer, "local_jwks": keys, "payload_in_metadata": provider.name}
+    found: Json = {"issuer": provider.issuer, "payload_in_metadata": provider.name}
+    if provider.by_url:
+        found["remote_jwks"] = {
+            "http_uri": {"uri": provider.jwks, "cluster": key_set_cluster(provider), "timeout": "5s"},
+            "cache_duration": seconds(provider.jwks_refresh),
+            # before the first request, and again before the keys get old; a server that is away delays the start only
+            "async_fetch": {"failed_refetch_duration": "1s"},
+        }
+    elif provider.jwks.startswith("file:"):
+        file = (snapshot.directory / provider.jwks.removeprefix("file:")).absolute()
+        found["local_jwks"] = {"filename": str(file)}
+    else:
+        found["local_jwks"] = {"inline_string": provider.jwks}
     if provider.audiences:
         found["audiences"] = list(provider.audiences)
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from extproc.resources.kinds.gateway import JwtProvider
+
 Json = dict[str, Any]
 
 FILTER_CLUSTER = "sluice"
@@ -61,6 +63,11 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def key_set_cluster(provider: JwtProvider) -> str:
+    """Cluster of the server that has a token issuer's keys."""
+    return f"jwks/{provider.name}"
 
 
 def socket_address(host: str, port: int) -> Json:

@@ -73,6 +73,6 @@ def _hidden(value: msgspec.Struct) -> msgspec.Struct:
     elif isinstance(value, HeaderEdits):
         safe = {name: HIDDEN if _TELLING_NAME.search(name) else text for name, text in value.set.items()}
         return msgspec.structs.replace(value, set=safe)
-    elif isinstance(value, JwtProvider) and not value.jwks.startswith("file:"):
+    elif isinstance(value, JwtProvider) and not (value.by_url or value.jwks.startswith("file:")):
         return msgspec.structs.replace(value, jwks=HIDDEN)
     return value

@@ -6,6 +6,7 @@ import ipaddress
 import ssl
 from collections.abc import Iterator
 from pathlib import Path as FilePath
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -123,9 +124,18 @@ def _tokens(scope: Scope, at: Located, providers: list[JwtProvider]) -> Iterator
         if provider.name in names:
             yield at.error((*path, "name"), "another entry has this name")
         names.add(provider.name)
-        said = _bad_jwks(scope, provider.jwks)
+        said = _bad_url(provider.jwks) if provider.by_url else _bad_jwks(scope, provider.jwks)
         if said:
             yield at.error((*path, "jwks"), said)
+
+
+def _bad_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:
+        usable = False
+    return "" if usable and not any(map(str.isspace, url)) else "not a URL that keys can be got from"
 
 
 def _bad_jwks(scope: Scope, jwks: str) -> str:

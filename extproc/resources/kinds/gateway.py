@@ -103,10 +103,17 @@ class JwtProvider(Spec, frozen=True, kw_only=True):
     name: str
     issuer: str
     jwks: str
-    """The key set as JSON, or `file:PATH` (relative to the manifest)."""
+    """The key set as JSON, `file:PATH` (relative to the manifest; read again when it is replaced), or an `https://` or
+    `http://` URL."""
+    jwks_refresh: Duration = Duration(300)
+    """How often Envoy gets the keys of a URL anew."""
     audiences: list[str] = []
     required: bool = False
     """`true` refuses requests without a valid token (401)."""
+
+    @property
+    def by_url(self) -> bool:
+        return self.jwks.startswith(("https://", "http://"))
 
 
 class Predictor(Spec, frozen=True, kw_only=True):
