@@ -42,6 +42,8 @@ from extproc.wire.service import Service
 
 log = logging.getLogger("sluice")
 
+_SETTLE = 1.0
+"""Seconds for which a resource must be missing before it is taken for deleted."""
 _REFUSALS = (FlowError, OSError, ProxyError, RenderError, ValueError)
 """Raised by a part that cannot go over to a configuration; `SecurityError` and a pool's `BadPolicy` are ValueErrors."""
 
@@ -126,15 +128,22 @@ class App:
                 if self._secrets.refresh():
                     log.info("API keys were read again")
                 if not changed or changed - self._secrets.files():  # the empty set: watching has only begun
-                    await self.reload()
+                    await self.reload(settle=_SETTLE)
                 if self._watched() != watched:
                     break
 
-    async def reload(self) -> bool:
+    async def reload(self, *, settle: float = 0.0) -> bool:
         """Loads the configuration anew and swaps it in as a whole; gives whether it was good. A bad one is reported and
-        changes nothing."""
+        changes nothing. Resources that have gone must stay away for `settle` seconds: a file that is just being written
+        holds only a part of them."""
         try:
             snapshot = load(self._options.directory, environ=self._options.environ)
+            while settle and self._snapshot.names() - snapshot.names():
+                before = snapshot
+                await asyncio.sleep(settle)
+                snapshot = load(self._options.directory, environ=self._options.environ)
+                if snapshot == before:
+                    break
             texts = _texts(snapshot)
         except (ConfigurationError, OSError) as error:
             return self._refused(f"\n{error}")

@@ -60,6 +60,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         fitting = (each for _, each in sorted(self.security.items()))
         return [each for each in fitting if each.spec.targets.fit(**names, target=target_name(target))]
 
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Every resource but the gateway, as kind and name."""
+        rooms = {"p": self.providers, "r": self.routes, "i": self.pools, "s": self.security, "t": self.traffic}
+        return frozenset((room, name) for room, found in rooms.items() for name in found)
+
     def closes(self, host: str) -> bool:
         """Whether a traffic policy wants the requests of a route's host refused while the filter is away."""
         strict = (each for each in self.traffic.values() if each.spec.filter_away == "closed" and not each.spec.dry_run)

@@ -119,6 +119,9 @@ def read(file: Path) -> ManifestSource:
         return ManifestSource([], [Problem(file=file, message=f"cannot be read: {error.strerror}")])
     if len(raw) > MAX_BYTES:
         return ManifestSource([], [Problem(file=file, message=f"larger than {MAX_BYTES} bytes")])
+    if not raw.strip():
+        hint = "write its resources again, or delete the file if they are to go"
+        return ManifestSource([], [Problem(file=file, message="the file is empty", hint=hint)])
     try:
         return parse(raw.decode("utf-8-sig"), file)
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bench.certs import Certificates
 from bench.provider import ProviderServer
@@ -298,3 +299,23 @@ def test_a_new_admin_address_waits_for_the_next_start(setup: Setup) -> None:
     own["spec"]["admin"]["port"], stays = free_port(), own["spec"]["admin"]["port"]
     gateway.configure(setup.cloud())
     assert f"the admin address stays 127.0.0.1:{stays} until the next start" in gateway.filter.output()
+
+
+def test_a_manifest_that_is_being_written_deletes_nothing(setup: Setup) -> None:
+    """Empty for a moment, then half of it: what it does not hold yet stays in force."""
+    gateway = setup.gateway
+    file = gateway.directory / "more.yaml"
+    text = yaml.safe_dump(setup.cloud()).replace(HOST, EXTRA).replace("name: cloud", "name: extra")
+    file.write_text(text)
+    wait_until(lambda: gateway.metric("sluice_config_generation") == 2, "the new manifest")
+    failures = gateway.metric("sluice_config_reloads_total", result="failure")
+    file.write_text("")
+    wait_until(lambda: gateway.metric("sluice_config_reloads_total", result="failure") > failures, "the refusal")
+    assert "the file is empty" in gateway.filter.output()
+    assert chat(gateway.port, EXTRA).status == 200
+    file.write_text("# written in a moment\n")
+    file.write_text(text)
+    assert chat(gateway.port, EXTRA).status == 200
+    file.unlink()
+    wait_until(lambda: gateway.metric("sluice_config_generation") == 3, "the deletion")
+    wait_until(lambda: chat(gateway.port, EXTRA).status == 404, "the deletion at Envoy")

@@ -233,6 +233,21 @@ async def test_agents_settings_change_on_the_same_port(site: Site) -> None:
             await channel.channel_ready()
 
 
+async def test_what_is_missing_for_a_moment_is_not_deleted(site: Site) -> None:
+    async with site.running() as app:
+        file = site.config / "all.yaml"
+        whole = file.read_text()
+        file.write_text(whole.rpartition("---")[0])  # without the last document
+        pending = asyncio.ensure_future(app.reload(settle=0.2))
+        await asyncio.sleep(0)
+        file.write_text(whole)
+        assert await pending
+        assert app._snapshot.traffic, "it was there again in time"
+        file.write_text(whole.rpartition("---")[0])
+        assert await app.reload(settle=0.01)
+        assert not app._snapshot.traffic
+
+
 class Part:
     def __init__(self, log: list[str], name: str) -> None:
         self.log, self.name = log, name
