@@ -27,8 +27,8 @@ redis:           ## Install Debian's redis-server, which tests of shared state u
 run: setup       ## Start the quickstart gateway on http://127.0.0.1:10000 and send it a few requests
 	@$(BIN)/python -m bench.quickstart
 
-test: setup      ## Run all tests, on a real Envoy where it matters
-	@$(BIN)/python -m pytest
+test: setup      ## Run the tests, on a real Envoy where it matters; exhaustive ones are run by .ci/run
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup      ## Style, unused code, direction of imports
 	@$(BIN)/ruff check .

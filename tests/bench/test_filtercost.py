@@ -211,6 +211,7 @@ def test_every_load_compares_with_no_filter_and_the_empty_one() -> None:
 
 @pytest.mark.e2e
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.slow
 def test_a_quick_run_measures_everything(tmp_path: Path) -> None:
     page = tmp_path / "table.md"
     command = [sys.executable, "-m", "bench.filter", "--quick", "--markdown", str(page)]

@@ -186,6 +186,7 @@ async def test_conversations_outlive_every_failure_while_one_engine_is_well(
     wait_until(lambda: {one["state"] for one in endpoints(gateway, "y")} == {"healthy"}, "all to be back", 20)
 
 
+@pytest.mark.slow
 async def test_memory_stays_bounded_by_what_engines_can_hold(gateway: Gateway) -> None:
     """2,000 prompts of 8 KB are 64,000 blocks; three engines of 29,205 times 16 tokens hold about a third of them."""
     await ask_distinct(gateway, 200)

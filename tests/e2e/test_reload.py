@@ -126,6 +126,7 @@ def streamed(host: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
+@pytest.mark.slow
 async def test_200_streams_notice_neither_50_reloads_nor_20_key_rotations(setup: Setup) -> None:
     gateway, cloud = setup.gateway, setup.provider
     engines = [setup.far.engine() for _ in range(3)]

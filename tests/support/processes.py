@@ -22,8 +22,15 @@ START_LIMIT = 60.0
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago, outside the range that outgoing connections take."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+    """A TCP port on 127.0.0.1 that was free a moment ago, outside the range that outgoing connections take.
+
+    Each of several test processes has a range of its own, so that none takes what another was just given.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + worker % _WORKERS * _PORTS_EACH
+    start = os.getpid() % _PORTS_EACH
+    for number in range(_PORTS_EACH):
+        port = first + (start + number) % _PORTS_EACH
         if port in _given:
             continue
         with socket.socket() as probe:
@@ -36,6 +43,7 @@ def free_port() -> int:
     raise RuntimeError("no free port")
 
 
+_WORKERS, _PORTS_EACH = 8, 1500
 _given: set[int] = set()
 
 
