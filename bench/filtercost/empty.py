@@ -27,7 +27,6 @@ from envoy.service.ext_proc.v3.external_processor_pb2_grpc import (
     add_ExternalProcessorServicer_to_server,
 )
 
-from extproc.commands.process import tune
 from extproc.wire.http2.call import Call
 from extproc.wire.http2.limits import Limits
 from extproc.wire.http2.server import Server
@@ -125,6 +124,8 @@ class _Replies:
 
 async def own(address: str) -> None:
     """Serves until the process is ended."""
+    from extproc.commands.process import tune  # here, as the other filter need not load what Sluice does
+
     tune()
     server = Server(lambda _path: lambda call: call.serve(_Replies(call)), Limits(), monotonic)
     await server.start(address)
