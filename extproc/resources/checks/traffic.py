@@ -171,6 +171,8 @@ class _Checks:
         yield from self._labels.check(at, (*path, "priorityLabelKey"), key)
         if key.startswith(HEADER):
             yield at.warning((*path, "priorityLabelKey"), "clients choose their own priority with this header")
+        if scheduler.ordering == "fifo":
+            yield from _no_order(at, path)
         seen: dict[tuple[Condition, ...], str] = {}
         names = {"default"}
         for index, workload in enumerate(scheduler.workloads):
@@ -187,6 +189,15 @@ class _Checks:
                 yield at.warning(place, f"no request comes here: workload {other!r} takes them all")
             seen.setdefault(conditions, workload.name)
         yield from _same_for_all(at, path, scheduler)
+
+
+def _no_order(at: Located, path: Path) -> Iterator[Problem]:
+    """Settings of `ordering: shortest`, written where another ordering holds."""
+    for key in ("guard", "slack"):
+        if at.document.root.get(*map(str, path), key) is not None:
+            yield at.warning(
+                (*path, key), "has no effect with `ordering: fifo`", "write `ordering: shortest` beside it"
+            )
 
 
 def _same_for_all(at: Located, path: Path, scheduler: Scheduler) -> Iterator[Problem]:

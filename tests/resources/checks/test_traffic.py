@@ -245,3 +245,24 @@ def test_the_order_of_selectors_makes_no_difference(tmp_path: Path) -> None:
 def test_nothing_is_said_of_names_that_an_unreadable_file_may_hold(tmp_path: Path) -> None:
     found = said(tmp_path, a=rate(parameters="limitByLabelKey: elsewhere"), b="kind: [", c=PROVIDER)
     assert [each for each in found if "elsewhere" in each] == []
+
+
+@pytest.mark.parametrize(
+    ("ordering", "warned"), [("", True), ("ordering: fifo, ", True), ("ordering: shortest, ", False)]
+)
+@pytest.mark.parametrize("setting", ["guard: slack", "guard: none", "slack: 4", "slack: 8"])
+def test_a_guard_without_an_order_to_guard_is_a_warning(
+    tmp_path: Path, ordering: str, setting: str, *, warned: bool
+) -> None:
+    key = setting.partition(":")[0]
+    text = policy(
+        "ConcurrencySchedulingPolicy",
+        f"concurrencyScheduler:\n  maxConcurrency: 4\n  scheduler:\n    {{{ordering}\n    {setting}}}\n",
+    )
+    found = said(tmp_path, p=text, pool=POOL, r=ROUTE)
+    if not warned:
+        assert found == []
+        return
+    (only,) = found
+    place = f"$.spec.concurrencyScheduler.scheduler.{key}: "
+    assert ":9: warning: ConcurrencySchedulingPolicy/p " + place + "has no effect with `ordering: fifo`" in only
