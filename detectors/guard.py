@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections import OrderedDict
@@ -60,7 +61,7 @@ class Verdict(msgspec.Struct, frozen=True):
 class Guard:
     """Detectors and actions of one policy.
 
-    `look_up` and `keep` belong to one thread; `examine` may run in several at once.
+    May be used from several threads at once.
     """
 
     def __init__(
@@ -103,7 +104,8 @@ class Guard:
         key = _key(text)
         found = self._cache.get(key)
         if found is not None:
-            self._cache.move_to_end(key)
+            with contextlib.suppress(KeyError):  # it may just be leaving, as another thread keeps a new one
+                self._cache.move_to_end(key)
         return found
 
     def keep(self, text: str, check: Check) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 from detectors.findings import Finding
 from detectors.placeholders import Forms, Written, any_written, forms, in_url, word_of
+from detectors.source import Quoting, escaped, quoted, unescaped, values_in
 
 MAX_ENTRIES = 10_000
 MAX_CHARACTERS = 1 << 20
@@ -28,7 +29,7 @@ class Vault:
     words of ASCII letters is named `VALUE`.
 
     At most `max_entries` values of together `max_characters` are kept; over it `VaultFull` is raised and nothing is
-    added. Not safe for several threads at once.
+    added. Not safe for several threads at once: who shares a vault holds its `lock` while masking.
     """
 
     __slots__ = (
@@ -40,9 +41,12 @@ class Vault:
         "_placeholders",
         "_reserved",
         "_values",
+        "lock",
     )
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_characters: int = MAX_CHARACTERS) -> None:
+        self.lock: AbstractContextManager[object] = nullcontext()
+        """Held by whoever masks with a vault that several requests share."""
         self._max_entries = max_entries
         self._max_characters = max_characters
         self._characters = 0
@@ -93,17 +97,26 @@ class Vault:
     def mask(self, text: str, findings: Iterable[Finding], *, in_json: bool = False) -> str:
         """The text with a placeholder for each finding; findings that overlap become one, so nothing of them stays.
 
-        `in_json`: the text is JSON source, so what is remembered is the value without its escapes. Raises VaultFull.
+        `in_json`: the text is JSON source. What is remembered is the value without its escapes, the quotes between two
+        values stay, and a number becomes a string. Raises VaultFull.
         """
         self.reserve(text)
-        literals = self._literals(text)
+        spans = cover([*findings, *self._literals(text)])
+        if not spans:
+            return text
+        quoting = Quoting(source=in_json)
         pieces: list[str] = []
-        at = 0
-        for span in cover([*findings, *literals]):
-            value = text[span.start : span.end]
-            pieces += (text[at : span.start], self.placeholder(span.category, _unescaped(value) if in_json else value))
-            at = span.end
-        return text if not pieces else "".join((*pieces, text[at:]))
+        done = at = 0
+        for span in spans:
+            if span.end <= at:
+                continue
+            quoting.feed(text[at : span.start])
+            for value in values_in(text, max(at, span.start), span.end, quoting):
+                placeholder = self.placeholder(span.category, unescaped(text[value.start : value.end], value.depth))
+                pieces += (text[done : value.start], quoted(placeholder, value.depth) if value.bare else placeholder)
+                done = value.end
+            at = max(span.end, done)
+        return "".join((*pieces, text[done:]))
 
     def restore(self, text: str, *, in_json: bool = False) -> str:
         """The text with every placeholder replaced by its value; unknown ones stay. `in_json` as for `Restorer`."""
@@ -124,15 +137,15 @@ class Vault:
 class Restorer:
     """Puts values back into a text that comes in pieces; the joined output does not depend on the cuts.
 
-    Held back is only a tail that may still become a placeholder of a category in use. With `in_json` the text is JSON
-    source, such as the arguments of a tool call: values are escaped to stand inside a string.
+    Held back is only a tail that may still become a placeholder of a category in use. Where the text is JSON, values
+    are escaped as the strings ask for in which they stand; `in_json`: it is, even if it does not begin like that.
     """
 
-    __slots__ = ("_before", "_in_json", "_tail", "_vault")
+    __slots__ = ("_before", "_quoting", "_tail", "_vault")
 
     def __init__(self, vault: Vault, *, in_json: bool = False) -> None:
         self._vault = vault
-        self._in_json = in_json
+        self._quoting = Quoting(source=in_json or None)
         self._tail = ""
         self._before = ""  # the last of what went out, as it came: borders look at it
 
@@ -165,14 +178,12 @@ class Restorer:
             # An escaped backslash before `u003c` is no escape of a bracket.
             if value is None or (found.json_escape and _escaped(text, found.start)):
                 continue
-            pieces += (text[at : found.start], self._said(value, found))
+            self._quoting.feed(text[at : found.start])
+            value = in_url(value) if found.in_url else value
+            pieces += (text[at : found.start], escaped(value, self._quoting.depth))
             at = found.end
+        self._quoting.feed(text[at:])
         return text[start:] if not pieces else "".join((*pieces, text[at:]))
-
-    def _said(self, value: str, found: Written) -> str:
-        if found.in_url:
-            value = in_url(value)
-        return json.dumps(value, ensure_ascii=False)[1:-1] if self._in_json else value
 
 
 def _context(text: str) -> str:
@@ -201,14 +212,3 @@ def cover(findings: Iterable[Finding]) -> list[Finding]:
         best = max(best, size)
         spans[-1] = Finding(last.start, max(last.end, finding.end), name.category, name.score, name.detector)
     return spans
-
-
-def _unescaped(source: str) -> str:
-    """JSON string source as the text it stands for; as it is where a finding cuts an escape in two."""
-    if "\\" not in source:
-        return source
-    try:
-        value = json.loads(f'"{source}"', strict=False)
-    except ValueError:
-        return source
-    return value if isinstance(value, str) else source

@@ -10,6 +10,7 @@ import msgspec
 
 from detectors.findings import Finding
 from detectors.masking import cover
+from detectors.source import UNFINISHED, Quoting, quoted, values_in
 from detectors.text import Text
 
 Action = Literal["pass", "report", "mask", "deny"]
@@ -26,6 +27,7 @@ SHORTEST_SENTENCE = 24
 _CHECKPOINT = 1024  # characters; decisions that depend on how much is held are taken at multiples of it only
 _EAGER = 256  # characters held up to which every piece is looked at; with more, a piece must be a sixteenth of them
 _ENDS = re.compile(r"[。！？!?\n]|\.[ \n]")
+_LONGEST_ESCAPE = 12  # characters of a pair of escapes with one backslash each
 _SOFT_ENDS = re.compile(r"[\s，,、;；：:]")
 
 
@@ -73,6 +75,7 @@ class StreamGuard:
         "_open_from",
         "_overlap",
         "_overlong",
+        "_quoting",
         "_replace",
         "_sentences",
         "denied",
@@ -95,6 +98,7 @@ class StreamGuard:
         self._open_from = open_from
         self._action = action
         self._replace = replace or bracketed
+        self._quoting = Quoting()
         self._sentences = sentences
         self._overlap = overlap
         self._longest = longest
@@ -176,22 +180,43 @@ class StreamGuard:
         stop = bound
         for span in cover(each for each, what in taken if what != "report"):
             first = max(span.start, at)
-            out.append(self._buffer[at:first])
+            self._pass(out, at, first)
             if any(span.start <= denial.start < span.end for denial in denials):
                 self.denied = True
                 stop = first
                 break
-            out.append(self._replace(span, self._buffer[first : span.end]))
-            at = span.end
+            at = max(span.end, self._put(out, span, first, bound))
         if self.denied:
             last = min(denial.start for denial in denials)
             found += [_moved(each, self._base) for each, _ in sorted(taken) if each.start <= max(last, stop)]
             self._withhold()
             return
-        out.append(self._buffer[at:bound])
+        self._pass(out, at, bound)
         found += [_moved(each, self._base) for each, _ in sorted(taken)]
         self._at = self._base + bound
         self._marks = [mark for mark in self._marks if mark.end > self._at]
+
+    def _pass(self, out: list[str], start: int, end: int) -> None:
+        """Let the buffer from `start` to `end` go on as it is."""
+        text = self._buffer[start:end]
+        self._quoting.feed(text)
+        out.append(text)
+
+    def _put(self, out: list[str], span: Finding, start: int, bound: int) -> int:
+        """Write what takes the place of a finding; gives the end of that. In JSON its quotes and brackets stay, and a
+        number becomes a string."""
+        done = start
+        for value in values_in(self._buffer, start, span.end, self._quoting):
+            first, end = max(value.start, done), min(value.end, bound)
+            replaced = self._replace(span, self._buffer[first:end])
+            sign = self._buffer[value.start : first]
+            if value.bare and "".join(out[-1:]).endswith(sign):
+                out[-1:] = [each[: len(each) - len(sign)] for each in out[-1:]]
+                replaced = quoted(replaced, value.depth)
+            out += (self._buffer[done:first], replaced)
+            done = end
+        out.append(self._buffer[done : span.end])
+        return done
 
     def _give_up(self, out: list[str], found: list[Finding]) -> None:
         """What is held stays open for too long."""
@@ -200,7 +225,7 @@ class StreamGuard:
             self.denied = True
             self._withhold()
             return
-        out.append(self._buffer[self._at - self._base :])
+        self._pass(out, self._at - self._base, len(self._buffer))
         self._at += self.held
 
     def _withhold(self) -> None:
@@ -231,8 +256,13 @@ class StreamGuard:
             soft = [
                 each.end() for each in _SOFT_ENDS.finditer(self._buffer, limit - self._longest_sentence // 2, limit)
             ]
-            return self._base + (soft[-1] if soft else limit)
+            return self._base + (soft[-1] if soft else self._before_escape(start, limit))
         return self._base + len(self._buffer) if end and start < len(self._buffer) else None
+
+    def _before_escape(self, start: int, at: int) -> int:
+        """`at`, or the start of the escape that it would cut in two."""
+        half = UNFINISHED.search(self._buffer, max(start + 1, at - _LONGEST_ESCAPE), at)
+        return at if half is None else half.start()
 
 
 def bracketed(finding: Finding, value: str) -> str:
@@ -248,7 +278,9 @@ def on_plain(*sources: Callable[[str, int], int]) -> OpenFrom:
         plain = view.plain
         from_plain = since if plain is text else len(Text(text[:since]).plain)
         offset = min(source(plain, from_plain) for source in sources)
-        return len(text) if offset >= len(plain) else view.span(offset, offset + 1)[0]
+        start = len(text) if offset >= len(plain) else view.span(offset, offset + 1)[0]
+        half = UNFINISHED.search(text) if "\\" in text[-_LONGEST_ESCAPE:] else None
+        return start if half is None else min(start, max(since, half.start()))
 
     return open_from
 

@@ -51,35 +51,49 @@ _NARROW = _narrow()
 _ODD = re.compile(f"[{_INVISIBLE}{_ranges(sorted(_NARROW))}]")
 _DROP = re.compile(f"[{_INVISIBLE}]+")
 _KEEP = re.compile(f"[^{_INVISIBLE}]+")
+_ESCAPE = re.compile(
+    r"(?<!\\)\\+(?:u(?:(?P<pair>[dD][89abAB][0-9a-fA-F]{2}\\+u[dD][c-fC-F][0-9a-fA-F]{2})|(?P<code>[0-9a-fA-F]{4}))"
+    r'|(?P<sign>["/nrtbf]))'
+)
+"""An escape of JSON, behind one backslash or, in JSON within strings of JSON, behind several."""
+_SIGNS = {"n": "\n", "r": "\r", "t": "\t", "b": " ", "f": " ", '"': '"', "/": "/"}
 
 
 class Text:
     """`original` as it came, and `plain`, in which a value reads as if typed on an ASCII keyboard.
 
-    Full-width characters, digits of other scripts and mathematical letters become ASCII, odd spaces and dashes
-    the usual ones, and a lone surrogate U+FFFD; what nobody sees is left out. Offsets in `plain` become offsets in
-    `original` by `span`.
+    Escapes of JSON are read, as JSON stands in many texts, in strings of other JSON too. Full-width characters, digits
+    of other scripts and mathematical letters become ASCII, odd spaces and dashes the usual ones, and a lone surrogate
+    U+FFFD; what nobody sees is left out. Offsets in `plain` become offsets in `original` by `span`.
     """
 
-    __slots__ = ("_starts", "original", "plain")
+    __slots__ = ("_ends", "_starts", "original", "plain")
 
     def __init__(self, original: str) -> None:
         self.original = original
         self.plain = original
         self._starts: array[int] | None = None
-        if original.isascii():
+        self._ends: array[int] | None = None
+        if "\\" in original and _ESCAPE.search(original) is not None:
+            self.plain, self._starts, self._ends = _without_escapes(original)
+        said = self.plain
+        if said.isascii():
             return
-        odd = set(_ODD.findall(original))
+        odd = set(_ODD.findall(said))
         if not odd:
             return
-        narrow = _replace(original, odd)
+        self.plain = narrow = _replace(said, odd)
         if _DROP.search(narrow) is None:
-            self.plain = narrow
             return
-        starts = array("l")
+        starts, ends = array("l"), array("l")
         for run in _KEEP.finditer(narrow):
-            starts.extend(range(run.start(), run.end()))
-        self._starts = starts
+            if self._starts is None or self._ends is None:
+                starts.extend(range(run.start(), run.end()))
+                ends.extend(range(run.start() + 1, run.end() + 1))
+            else:
+                starts.extend(self._starts[run.start() : run.end()])
+                ends.extend(self._ends[run.start() : run.end()])
+        self._starts, self._ends = starts, ends
         self.plain = _DROP.sub("", narrow)
 
     def __repr__(self) -> str:
@@ -87,8 +101,36 @@ class Text:
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where `plain[start:end]` stands in `original`. Needs `start < end`."""
-        starts = self._starts
-        return (start, end) if starts is None else (starts[start], starts[end - 1] + 1)
+        starts, ends = self._starts, self._ends
+        return (start, end) if starts is None or ends is None else (starts[start], ends[end - 1])
+
+
+def _without_escapes(text: str) -> tuple[str, array[int], array[int]]:
+    """What a text says with its escapes read, and where each character begins and ends in it."""
+    pieces: list[str] = []
+    starts, ends = array("l"), array("l")
+    at = 0
+    for found in _ESCAPE.finditer(text):
+        start, end = found.span()
+        pieces += (text[at:start], _character(found))
+        starts.extend(range(at, start))
+        ends.extend(range(at + 1, start + 1))
+        starts.append(start)
+        ends.append(end)
+        at = end
+    pieces.append(text[at:])
+    starts.extend(range(at, len(text)))
+    ends.extend(range(at + 1, len(text) + 1))
+    return "".join(pieces), starts, ends
+
+
+def _character(found: re.Match[str]) -> str:
+    if (sign := found["sign"]) is not None:
+        return _SIGNS[sign]
+    if (code := found["code"]) is not None:
+        return chr(int(code, 16))
+    high, low = int(found["pair"][:4], 16), int(found["pair"][-4:], 16)
+    return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
 
 
 def _replace(text: str, odd: set[str]) -> str:

@@ -27,6 +27,9 @@ class Ending(StrEnum):
     ROUTE_NOT_FOUND = "route_not_found"
     MODEL_NOT_FOUND = "model_not_found"
     KEY_MISSING = "provider_key_missing"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    OPERATION_NOT_OPEN = "operation_not_open"
+    """It is no inference, and no rule names its path: a provider's key is not lent for it."""
     NO_ENDPOINTS = "no_endpoints"
     UNREADABLE_ANSWER = "unreadable_answer"
     """The answer had to be edited, and its content encoding is corrupt or decodes to more than the limit."""
@@ -68,6 +71,8 @@ REFUSALS: Mapping[Ending, Refusal] = {
     Ending.ROUTE_NOT_FOUND: Refusal(404, "invalid_request_error"),
     Ending.MODEL_NOT_FOUND: Refusal(404, "invalid_request_error"),
     Ending.KEY_MISSING: Refusal(503, "server_error"),
+    Ending.METHOD_NOT_ALLOWED: Refusal(405, "invalid_request_error"),
+    Ending.OPERATION_NOT_OPEN: Refusal(403, "permission_error"),
     Ending.NO_ENDPOINTS: Refusal(503, "server_error", retry_after=1),
     Ending.UNREADABLE_ANSWER: Refusal(502, "server_error"),
     Ending.CONTENT_DENIED: Refusal(403, "invalid_request_error"),

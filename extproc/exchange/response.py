@@ -8,6 +8,7 @@ from extproc.exchange.bodies import Counted, Emptied, ResponseBody, Withheld, st
 from extproc.exchange.sniffed import Passing, Sniffed
 from extproc.exchange.values import BodyMode, Headers, HeadersReply, ResponsePlan, names_in
 from extproc.payload.errors import PayloadError
+from extproc.payload.guard.fields import OpenFilter, TextChannel
 from extproc.payload.operations.table import OTHER
 from extproc.payload.stream_usage import AnswerKind, kind_of_type
 
@@ -29,6 +30,8 @@ def open_response(
 
     `bodies` is how Envoy sends the body if it cannot be told.
     """
+    if plan.open_filter is not None and not plan.watch_only and "location" in headers:
+        plan = _with_location(plan, plan.open_filter, headers["location"].decode("utf-8", "replace"))
     remove = names_in(headers, plan.remove_headers) if plan.remove_headers else ()
     unread = None, BodyMode.NONE, HeadersReply(BodyMode.NONE, plan.set_headers, remove)
     status = headers.get(":status", b"")
@@ -58,6 +61,16 @@ def open_response(
     if encoding and plan.edits_body:
         remove = (*remove, "content-encoding")
     return body, mode, HeadersReply(mode, plan.set_headers, remove)
+
+
+def _with_location(plan: ResponsePlan, open_filter: OpenFilter, location: str) -> ResponsePlan:
+    """A redirect's address is text of the answer as well."""
+    piece = open_filter(TextChannel("other", 0)).feed(location, end=True)
+    if piece.denied:
+        return msgspec.structs.replace(plan, remove_headers=(*plan.remove_headers, "location"))
+    if piece.text == location:
+        return plan
+    return msgspec.structs.replace(plan, set_headers=(*plan.set_headers, ("location", piece.text.encode())))
 
 
 def _handled(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections import OrderedDict
 
 from detectors.masking import Vault
@@ -25,9 +27,10 @@ class Conversations:
         for name, (until, _) in tuple(self._vaults.items())[:8]:
             if until < now:
                 del self._vaults[name]
-        until, vault = self._vaults.pop(key, (now, Vault()))
+        until, vault = self._vaults.pop(key, (-math.inf, Vault()))
         if until < now:
             vault = Vault()
+            vault.lock = threading.Lock()
         self._vaults[key] = now + ttl, vault
         if len(self._vaults) > self._most:
             self._vaults.popitem(last=False)

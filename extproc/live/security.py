@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from detectors.answers import AnswerReader
-from detectors.guard import Check, Guard
+from detectors.guard import Guard
 from detectors.policy import Budget, ClassifierSwitch, Policy, PresidioSettings, Recogniser, Switch
 from extproc.live.conversations import Conversations
 from extproc.live.judge import JudgeClient
@@ -23,7 +23,7 @@ from extproc.resources.kinds.security import (
 )
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
-from extproc.steps.watch import Watch
+from extproc.steps.watch import Result, Watch
 
 THREADS = 4
 """Texts that are examined at one time; further ones wait for a thread."""
@@ -101,6 +101,8 @@ def kinds_of(inspect: Inspection) -> frozenset[PassageKind]:
         kinds.add(PassageKind.SYSTEM)
     if inspect.tools:
         kinds.add(PassageKind.TOOL)
+    if kinds:  # names and settings are nobody's message, and nobody may hide behind them
+        kinds.add(PassageKind.SETTING)
     return frozenset(kinds)
 
 
@@ -162,7 +164,7 @@ class Security:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, work: Callable[[], list[Check]], seconds: float) -> list[Check]:
+    async def run(self, work: Callable[[], Result], seconds: float) -> Result:
         """Runs in a thread of its own kind. Raises TimeoutError; the thread then finishes for nobody."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="detect")

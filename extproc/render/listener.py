@@ -142,8 +142,8 @@ _QUIET = {"suppress_envoy_headers": True}
 
 
 def _remember() -> Json:
-    """Keeps path and authority for the access log before anything rewrites them."""
-    kept = {_ORIGINAL_PATH: "%REQ(:PATH)%", _ORIGINAL_AUTHORITY: "%REQ(:AUTHORITY)%"}
+    """Keeps path and authority for the access log before anything rewrites them. Queries may hold credentials."""
+    kept = {_ORIGINAL_PATH: "%PATH(NQ:PATH)%", _ORIGINAL_AUTHORITY: "%REQ(:AUTHORITY)%"}
     return extension(
         f"{_NAME}.set_filter_state",
         f"{_HTTP}.set_filter_state.v3.Config",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+
+import msgspec
 
 from detectors.findings import Finding
 from detectors.guard import Check, Verdict
@@ -10,18 +13,24 @@ from detectors.judge import Opinion
 from detectors.masking import Vault, VaultFull
 from detectors.occurrences import Occurrences
 from detectors.reasons import explain, is_chinese
+from detectors.text import Text
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import LocalReply
 from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
-from extproc.payload.guard.request import Passage, PassageKind, Path, passages, with_texts
+from extproc.payload.guard.request import Passage, PassageKind, passages, with_texts
+from extproc.steps.head import UNKNOWN
 from extproc.steps.request import Request, refuse
 from extproc.steps.wait import Waiting, beside
 from extproc.steps.watch import Guarding, Watch
 
+_encode = msgspec.json.encode
+
 COMPATIBLE_TEXT = b"request was denied by asm llm proxy"
 COMPATIBLE_JUDGE = b"external service returned deny: "
 
+_INLINE = 8192
+"""Bytes of a body whose texts are found and masked at once; more are in a thread."""
 _UNREACHED = Opinion(True, "The judge that has to be asked cannot be reached.")
 
 
@@ -31,16 +40,22 @@ def guard(request: Request) -> Waiting[LocalReply | None]:
     if not watches:
         return None
     state = request.guarding = Guarding(watches)
-    if (refusal := _begin(request, state)) is not None:
+    refusal = yield from _off_loop(request, state, lambda: _begin(request, state))
+    if refusal is not None:
         return refusal
     if _missing(state):
         yield from beside(lambda: _look(state), sum(watch.longest for watch in watches))
-    answer = _conclude(request, state)
-    # the exchange may last for minutes, and needs none of the texts any more
-    state.passages = ()
-    state.checks.clear()
-    state.opinions.clear()
+    answer = yield from _off_loop(request, state, lambda: _conclude(request, state))
+    state.forget()
     return answer
+
+
+def _off_loop(request: Request, state: Guarding, work: Callable[[], LocalReply | None]) -> Waiting[LocalReply | None]:
+    """Does work on all texts of a request: on the event loop where that takes no time, else in a thread."""
+    if len(request.body) <= _INLINE:
+        return work()
+    watch = state.watches[0]
+    return (yield from beside(lambda: watch.examine(work, watch.longest), watch.longest))
 
 
 def _begin(request: Request, state: Guarding) -> LocalReply | None:
@@ -51,7 +66,7 @@ def _begin(request: Request, state: Guarding) -> LocalReply | None:
             found = passages(request.document)
         except PayloadError as error:
             return refuse(Ending.INVALID_BODY, str(error), code=error.code, param=error.param)
-        state.passages, media = found.passages, found.media
+        state.found, media = found, found.media
     for watch in state.watches:
         if media and not watch.media:
             state.seen[watch.name, "UNCHECKED", "would_deny" if watch.dry_run else "deny", "request"] += 1
@@ -134,7 +149,7 @@ async def _examined(watch: Watch, texts: Sequence[str]) -> list[Check]:
 
 
 def _conclude(request: Request, state: Guarding) -> LocalReply | None:
-    masks: dict[Path, list[Finding]] = {}
+    masks: dict[int, list[Finding]] = {}
     for watch in state.watches:
         known = state.checks[watch.name]
         found = _inspected(watch, state.passages)
@@ -145,14 +160,18 @@ def _conclude(request: Request, state: Guarding) -> LocalReply | None:
         opinion = _opinion(watch, state, found)
         if verdict.action != "deny" and opinion is not None:
             category = "JUDGE" if opinion is not _UNREACHED else "UNCHECKED"
-            verdict = Verdict("deny", category, opinion.reason or explain(category, chinese=is_chinese(found[0].text)))
+            verdict = Verdict(
+                "deny",
+                category,
+                opinion.reason or explain(category, chinese=any(is_chinese(each.text) for each in found)),
+            )
             state.seen[watch.name, category, "would_deny" if watch.dry_run else "deny", "request"] += 1
         if watch.dry_run:
             continue
         if verdict.action == "deny":
             return _refuse(state, watch, verdict, opinion)
-        for path, spans in _masked(watch, state, found).items():
-            masks.setdefault(path, []).extend(spans)
+        for place, spans in _masked(watch, state, found).items():
+            masks.setdefault(place, []).extend(spans)
     if masks:
         try:
             _mask(request, state, masks)
@@ -161,10 +180,10 @@ def _conclude(request: Request, state: Guarding) -> LocalReply | None:
     return None
 
 
-def _masked(watch: Watch, state: Guarding, found: Sequence[Passage]) -> dict[Path, list[Finding]]:
+def _masked(watch: Watch, state: Guarding, found: Sequence[Passage]) -> dict[int, list[Finding]]:
     """What is masked in each text: what was found there, and every other place where one of these values stands."""
     policy, known = watch.guard.policy, state.checks[watch.name]
-    masks: dict[Path, list[Finding]] = {}
+    masks: dict[int, list[Finding]] = {}
     values: dict[str, str] = {}
     for passage in found:
         spans = [
@@ -175,13 +194,15 @@ def _masked(watch: Watch, state: Guarding, found: Sequence[Passage]) -> dict[Pat
         if passage.past and _judged(watch, state, passage.text):
             spans = [Finding(0, len(passage.text), "JUDGE", 1.0, "judge")]
         if spans:
-            masks[passage.path] = spans
-            values |= {passage.text[each.start : each.end]: each.category for each in spans}
+            masks[passage.place] = spans
+            values |= {Text(passage.text[each.start : each.end]).plain: each.category for each in spans}
     if values:
         everywhere = Occurrences(values)
         for passage in found:
-            if more := everywhere.find(passage.text):
-                masks.setdefault(passage.path, []).extend(more)
+            seen = Text(passage.text)
+            for each in everywhere.find(seen.plain):
+                start, end = seen.span(each.start, each.end)
+                masks.setdefault(passage.place, []).append(msgspec.structs.replace(each, start=start, end=end))
     return masks
 
 
@@ -215,28 +236,31 @@ def _count(state: Guarding, watch: Watch, passages: Iterable[Passage]) -> None:
             state.failures[watch.name, name] += 1
 
 
-def _mask(request: Request, state: Guarding, masks: dict[Path, list[Finding]]) -> None:
+def _mask(request: Request, state: Guarding, masks: dict[int, list[Finding]]) -> None:
     """Puts placeholders into the body, in the order of its texts, so that a history repeated gets the same ones."""
     if request.document is None:
         raise AssertionError("only a JSON body holds texts")
     vault = state.vault = _vault(request, state)
-    changes: dict[Path, str] = {}
-    for passage in state.passages:
-        vault.reserve(passage.text)
-    for passage in state.passages:
-        changed = vault.mask(passage.text, masks.get(passage.path, ()), in_json=passage.path[-1] == "arguments")
-        if changed != passage.text:
-            changes[passage.path] = changed
-    request.body = request.new_body = with_texts(request.document, changes)
+    changes: dict[int, str] = {}
+    with vault.lock:
+        for passage in state.passages:
+            vault.reserve(passage.text)
+        for passage in state.passages:
+            changed = vault.mask(passage.text, masks.get(passage.place, ()), in_json=passage.source)
+            if changed != passage.text:
+                changes[passage.place] = changed
+    request.body = request.new_body = with_texts(request.document, state.found, changes)
     request.document = Document.parse(request.body)
 
 
 def _vault(request: Request, state: Guarding) -> Vault:
     for watch in state.watches:
         if watch.conversation_header is not None and watch.vaults is not None:
-            name = request.head.text(watch.conversation_header)
-            if name:
-                return watch.vaults(f"{watch.name}\n{request.head.source}\n{name}", request.now)
+            head = request.head
+            name = head.text(watch.conversation_header)
+            if name and head.tenant != UNKNOWN:  # what nobody owns is kept for nobody
+                key = _encode([watch.name, head.source, head.identity, name])
+                return watch.vaults(blake2b(key, digest_size=16).hexdigest(), request.now)
     return Vault()
 
 

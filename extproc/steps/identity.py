@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from extproc.steps.head import RequestHead
+from extproc.steps.head import UNKNOWN, RequestHead
 
 _CACHE_LIMIT = 10_000
-UNKNOWN = "unknown"
 PEER_ADDRESS = "x-envoy-external-address"
 """Set by Envoy to the address of the peer that it trusts to be the client."""
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Protocol
 
 from extproc.scheduling.cel import Expression, compute
 from extproc.scheduling.labels import clip
-from extproc.steps.head import CLIENT_CREDENTIALS, RequestHead
+from extproc.steps.head import CLIENT_CREDENTIALS, RequestHead, digest
 from extproc.steps.routes import Backend, HostRoutes, RouteRule
 
 
@@ -65,7 +64,7 @@ class Labelling:
 def labels_of(request: Labelled, labelling: Labelling, predict: Predict | None = None) -> dict[str, str]:
     """The labels of a request. `TENANT` is always among them: the source
     where nothing else says who it is. Without `predict` there is no `PREDICTED`."""
-    tenant = clip(request.head.source)
+    tenant = clip(request.head.tenant)
     labels = {TENANT: tenant}
     for name, read in labelling.readers:
         value = read(request)
@@ -106,14 +105,6 @@ def header_reader(header: str) -> Reader:
         return None if value is None else show(value)
 
     return read
-
-
-def digest(value: str) -> str:
-    """Stands for a credential: the same for the same one, and does not tell it. Neither the scheme (`Bearer`, in any
-    case) nor spaces around and inside it make another one, as they would be a fresh quota for the asking."""
-    words = value.split()
-    value = " ".join(words[1:] or words)
-    return f"blake2b:{blake2b(value.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 
 def claim_reader(path: str) -> Reader:

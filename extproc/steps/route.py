@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import LocalReply
+from extproc.payload.operations.operation import Operation
+from extproc.payload.operations.table import OTHER, operation_of
 from extproc.steps.head import RequestHead
 from extproc.steps.request import Request, refuse
 from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
+
+_MANAGEMENT = frozenset(
+    [
+        *("stored_responses", "conversations", "stored_chats", "assistants", "files", "uploads", "vector_stores"),
+        *("batches", "fine_tuning", "realtime_sessions", "delete_model", "message_batches"),
+    ]
+)
+"""Operations that read, change or delete what is stored with the provider, or act later."""
 
 
 def open_route(table: RouteTable, head: RequestHead) -> tuple[HostRoutes, tuple[RouteRule, ...]] | LocalReply:
@@ -58,6 +70,27 @@ def _unprotected(request: Request, backend: Backend) -> LocalReply | None:
         "Envoy was rendered before a policy of this route was there and would let requests pass it: run `sluice render "
         "envoy` again and restart Envoy with what it writes.",
     )
+
+
+def _closed(head: RequestHead, rule: RouteRule, backend: Backend) -> LocalReply | None:
+    """Why a provider's key is not lent for this call: the gateway's clients may ask for inference, and for whatever
+    else a rule names by its path."""
+    if backend.key is None or rule.names_path(head):
+        return None
+    path = head.path.partition("?")[0]
+    if is_inference(head.operation):
+        return None
+    allowed = [method for method in ("GET", "POST") if is_inference(operation_of(method, head.path))]
+    if allowed:
+        answer = refuse(Ending.METHOD_NOT_ALLOWED, f"{head.method} is not what {path} takes.")
+        return msgspec.structs.replace(answer, headers=(*answer.headers, ("allow", ", ".join(allowed).encode())))
+    text = f"{head.method} {path} is no inference: a rule of the route has to name its path."
+    return refuse(Ending.OPERATION_NOT_OPEN, text)
+
+
+def is_inference(operation: Operation) -> bool:
+    """Whether an operation asks a model, or says what there is to ask."""
+    return operation is not OTHER and operation.name not in _MANAGEMENT
 
 
 def _no_rule(head: RequestHead, routes: HostRoutes) -> LocalReply:

@@ -117,6 +117,10 @@ class RouteRule:
             return True
         return any((m.model is None or (model != "" and m.model(model))) and m.head_fits(head) for m in self.matches)
 
+    def names_path(self, head: RequestHead) -> bool:
+        """Whether a match that fits has a condition on the path."""
+        return any(match.path is not None and match.head_fits(head) for match in self.matches)
+
     def copy(self) -> RouteRule:
         """The same rule at the same turn; what becomes of the one does not change the other's turns."""
         return replace(self, _credit=list(self._credit))

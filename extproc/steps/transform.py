@@ -13,7 +13,8 @@ from extproc.payload.operations.openai import CHAT
 from extproc.payload.operations.operation import ModelIn, Streams
 from extproc.payload.operations.table import OTHER, call_of, with_model
 from extproc.payload.settings import add_system_prompt, cap, fill
-from extproc.steps.head import CLIENT_CREDENTIALS, RequestHead
+from extproc.steps.forward import withheld, without_credentials
+from extproc.steps.head import RequestHead
 from extproc.steps.request import Request, refuse
 from extproc.steps.routes import Backend, RouteRule
 
@@ -25,7 +26,7 @@ def transform(request: Request) -> LocalReply | None:
     rule, backend = request.rule, request.backend
     if rule is None or backend is None:
         raise AssertionError("transform comes after route")
-    if backend.is_provider and (refusal := _authenticate(request, backend)) is not None:
+    if backend.is_provider and (refusal := _authenticate(request, rule, backend)) is not None:
         return refusal
     try:
         if request.document is not None:
@@ -49,9 +50,9 @@ def transform(request: Request) -> LocalReply | None:
     return None
 
 
-def _authenticate(request: Request, backend: Backend) -> LocalReply | None:
-    present = request.head.headers
-    request.remove_headers += [name for name in CLIENT_CREDENTIALS if name in present and name != backend.key_header]
+def _authenticate(request: Request, rule: RouteRule, backend: Backend) -> LocalReply | None:
+    written = {name for name, _ in rule.set_headers} | {backend.key_header}
+    request.remove_headers += [name for name in withheld(request.head.headers) if name not in written]
     if backend.key is None or backend.key_header is None:
         return None
     key = backend.key()
@@ -128,7 +129,9 @@ def _edit_stream(request: Request, document: Document, fields: Fields, backend: 
 def _path(head: RequestHead, model: str, backend: Backend) -> str:
     """The path that the destination is asked with, query included."""
     call, operation = head.call, head.operation
-    _, question, query = head.path.partition("?")
+    query = head.path.partition("?")[2]
+    if backend.is_provider:
+        query = without_credentials(query)
     plain = head.plain_path
     if model and model != call.model and (renamed := with_model(call, model)) is not None:
         plain = renamed
@@ -136,7 +139,7 @@ def _path(head: RequestHead, model: str, backend: Backend) -> str:
         plain = backend.path or f"/v1/{CHAT.own_path}"
     elif backend.path is not None:
         plain = _below(backend.path, plain, head)
-    return plain + question + query
+    return f"{plain}?{query}" if query else plain
 
 
 def _below(chat_path: str, plain: str, head: RequestHead) -> str:

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from detectors.answers import AnswerReader
 from detectors.guard import Check, Guard
 from detectors.judge import Opinion
 from detectors.masking import Vault
-from extproc.payload.guard.request import Passage, PassageKind
+from extproc.payload.guard.request import Passage, PassageKind, Passages
 
-Examine = Callable[[Callable[[], list[Check]], float], Awaitable[list[Check]]]
-"""Runs a function in a thread for at most so many seconds. Raises TimeoutError."""
+Result = TypeVar("Result")
+
+
+class Examine(Protocol):
+    """Runs a function in a thread for at most so many seconds. Raises TimeoutError."""
+
+    def __call__(self, work: Callable[[], Result], seconds: float, /) -> Awaitable[Result]: ...
+
+
 AskJudge = Callable[[list[str]], Awaitable[list[Opinion | None]]]
 """The judge's opinion of each text; None where it cannot be had."""
 Vaults = Callable[[str, float], Vault]
@@ -59,7 +67,8 @@ class Guarding:
     """What is known about one request's content."""
 
     watches: tuple[Watch, ...]
-    passages: tuple[Passage, ...] = ()
+    found: Passages = field(default_factory=Passages)
+    """All texts of the request."""
     checks: dict[str, dict[str, Check]] = field(default_factory=dict)
     """By policy and text."""
     opinions: dict[str, dict[str, Opinion | None]] = field(default_factory=dict)
@@ -69,3 +78,13 @@ class Guarding:
     """Policy and detector."""
     denied_by: str = ""
     """`POLICY/CATEGORY` of what was refused."""
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        return self.found.passages
+
+    def forget(self) -> None:
+        """The exchange may last for minutes, and needs none of the texts any more."""
+        self.found = Passages()
+        self.checks.clear()
+        self.opinions.clear()

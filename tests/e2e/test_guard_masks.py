@@ -251,3 +251,53 @@ class TestOddInput:
         assert reply.status == 200
         assert reply.json["choices"][0]["message"]["content"] == text
         assert "@example.org" not in world.texts()[0]
+
+
+class TestWhatJsonSays:
+    """Values in any writing of JSON stay here and come back as valid JSON."""
+
+    NOTE: Any = {
+        "note": f"手机{PHONE}",
+        "mobile": int(PHONE),
+        "deep": json.dumps({"mail": f"邮箱{EMAIL}"}),
+        PHONE: [EMAIL],
+    }
+
+    def test_tool_arguments_and_results(self, world: Guarded) -> None:
+        call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": json.dumps(self.NOTE)}}
+        said: Any = {"role": "assistant", "content": None, "tool_calls": [call]}
+        result: Any = {"role": "tool", "tool_call_id": "call_1", "content": json.dumps(self.NOTE)}
+        assert world.post(PII, {"model": MODEL, "messages": [user("go"), said, result, user("on")]}).status == 200
+        messages = world.arrived()["messages"]
+        for text in (messages[1]["tool_calls"][0]["function"]["arguments"], messages[2]["content"]):
+            note = json.loads(text)
+            assert note["note"] == "手机<PHONE_1>" and note["mobile"] == "<PHONE_1>"
+            assert json.loads(note["deep"]) == {"mail": "邮箱<EMAIL_1>"} and note["<PHONE_1>"] == ["<EMAIL_1>"]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"messages": [user([[EMAIL]])]},
+            {"messages": [user("go")], "user": EMAIL, "service_tier": EMAIL, "metadata": {EMAIL: [EMAIL]}},
+            {"messages": [{"role": EMAIL, "content": "go"}, user("go")], "logit_bias": {PHONE: 1}},
+            {
+                "messages": [user("go")],
+                "tools": [{"function": {"name": "f", "parameters": {"properties": {EMAIL: {}}}}}],
+            },
+            {"messages": [user("go")], "tool_choice": {"type": "function", "function": {"name": PHONE}}},
+        ],
+    )
+    def test_any_field(self, world: Guarded, body: Any) -> None:
+        world.post(PII, {"model": MODEL, **body})
+        arrived = json.dumps(world.arrived(), ensure_ascii=False)
+        assert EMAIL not in arrived and PHONE not in arrived and "_1>" in arrived
+
+    def test_one_caller_does_not_get_anothers_values(self, world: Guarded) -> None:
+        def arrived(key: str, phone: str) -> Any:
+            body = {"model": MODEL, "messages": [user(f"call {phone}")]}
+            world.post(TALK, body, **{"x-conversation": "same", "authorization": key})
+            return world.texts()
+
+        assert arrived("Bearer one", PHONE) == ["call <PHONE_1>"]
+        assert arrived("Bearer two", "13900139000") == ["call <PHONE_1>"]
+        assert arrived("bearer one", "13900139000") == ["call <PHONE_2>"]

@@ -91,8 +91,8 @@ def test_every_field_reaches_the_detectors(tmp_path: Path) -> None:
     ("inspect", "kinds"),
     [
         ({}, set(PassageKind)),
-        ({"messages": "lastUser"}, {PassageKind.LAST_USER, PassageKind.SYSTEM, PassageKind.TOOL}),
-        ({"messages": "none", "tools": False}, {PassageKind.SYSTEM}),
+        ({"messages": "lastUser"}, {*PassageKind} - {PassageKind.USER, PassageKind.ASSISTANT}),
+        ({"messages": "none", "tools": False}, {PassageKind.SYSTEM, PassageKind.SETTING}),
         ({"messages": "none", "tools": False, "systemPrompt": False, "response": True}, set()),
     ],
 )

@@ -8,13 +8,13 @@ import pytest
 
 from detectors.answers import AnswerReader
 from detectors.findings import Finding
-from detectors.guard import Check, Guard
+from detectors.guard import Guard
 from detectors.masking import Vault
 from detectors.policy import Action, Policy
 from detectors.text import Text
 from extproc.payload.guard.fields import TextChannel, TextFilter
 from extproc.steps.answers import answer_filter, fails_closed, watches_only
-from extproc.steps.watch import Guarding, Watch
+from extproc.steps.watch import Guarding, Result, Watch
 
 CONTENT, ARGUMENTS, ECHO = TextChannel("content", 0), TextChannel("arguments", 0), TextChannel("echo", 0)
 
@@ -37,7 +37,7 @@ class Word:
         return plain.rfind(" ") + 1
 
 
-async def never(_work: Callable[[], list[Check]], _seconds: float) -> list[Check]:
+async def never(_work: Callable[[], Result], _seconds: float) -> Result:
     raise AssertionError("answers are looked at where they come")
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from detectors.findings import Finding
-from detectors.guard import Check, Guard
+from detectors.guard import Guard
 from detectors.judge import Opinion
 from detectors.masking import Vault
 from detectors.patterns import PatternSet, UserPattern
 from detectors.policy import Budget, FailureMode, Policy
 from detectors.text import Text
 from extproc.exchange.values import Decision, LocalReply
+from extproc.live.conversations import Conversations
 from extproc.payload.guard.request import PassageKind
 from extproc.steps.guard import COMPATIBLE_JUDGE, COMPATIBLE_TEXT
 from extproc.steps.head import RequestHead
@@ -23,7 +24,7 @@ from extproc.steps.pipeline import decide
 from extproc.steps.request import Request
 from extproc.steps.route import open_route
 from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
-from extproc.steps.watch import Watch
+from extproc.steps.watch import Result, Watch
 from tests.support.courses import worked
 
 WORDS = {"ann@b.c": "EMAIL", "Bob": "PERSON", "sk-1": "SECRET"}
@@ -46,11 +47,11 @@ class Words:
         ]
 
 
-async def at_once(work: Callable[[], list[Check]], _seconds: float) -> list[Check]:
+async def at_once(work: Callable[[], Result], _seconds: float) -> Result:
     return work()
 
 
-async def too_late(_work: Callable[[], list[Check]], _seconds: float) -> list[Check]:
+async def too_late(_work: Callable[[], Result], _seconds: float) -> Result:
     raise TimeoutError
 
 
@@ -253,7 +254,7 @@ async def test_a_longer_chat_costs_its_new_message_only() -> None:
     await ran(chat("one"), guarded)
     await ran(chat("one", "two"), guarded)
     await ran(chat("one", "two", "one"), guarded)
-    assert words.texts == ["one", "two"]
+    assert words.texts == ["m", "one", "two"]
 
 
 async def test_two_policies_both_hold() -> None:
@@ -283,14 +284,14 @@ async def test_a_detector_that_takes_too_long(exceeded: str, status: int) -> Non
     request, outcome = await ran(chat("hi"), watch(policy, examine=too_late))
     assert (outcome.status if isinstance(outcome, LocalReply) else 0) == status
     assert request.guarding is not None
-    assert dict(request.guarding.failures) == {("p", "budget"): 1}
+    assert dict(request.guarding.failures) == {("p", "budget"): 2}
 
 
 async def test_the_budget_of_characters_is_that_of_a_request() -> None:
     policy = Policy(budget=Budget(characters=10))
     words = Words()
     assert await denied(chat("a" * 8, "b" * 8), watch(policy, words=words)) == (403, "unchecked")
-    assert words.texts == ["a" * 8]
+    assert words.texts == ["m", "a" * 8]
 
 
 @pytest.mark.parametrize(
@@ -355,12 +356,60 @@ async def test_a_judge_that_cannot_be_reached(closed: bool, status: int) -> None
 async def test_a_conversation_keeps_its_placeholders() -> None:
     vaults: dict[str, Vault] = {}
     guarded = watch(conversation_header="x-chat", vaults=lambda key, _now: vaults.setdefault(key, Vault()))
-    await ran(chat("ann@b.c"), guarded, x_chat="7")
+    await ran(chat("ann@b.c"), guarded, x_chat="7", authorization="Bearer a")
     WORDS["eve@b.c"] = "EMAIL"
     try:
-        after = await sent(chat("eve@b.c"), guarded, x_chat="7")
-        other = await sent(chat("eve@b.c"), guarded, x_chat="8")
+        after = await sent(chat("eve@b.c"), guarded, x_chat="7", authorization="Bearer a")
+        other = await sent(chat("eve@b.c"), guarded, x_chat="8", authorization="Bearer a")
     finally:
         del WORDS["eve@b.c"]
     assert after["messages"][0]["content"] == "<EMAIL_2>"
     assert other["messages"][0]["content"] == "<EMAIL_1>"
+
+
+async def test_literals_of_later_messages_are_kept_apart_from_placeholders() -> None:
+    """A number that a later message uses literally is not given to a value of an earlier one."""
+    after = await sent(chat("ann@b.c", "what does <EMAIL_1> mean?"), watch())
+    assert [each["content"] for each in after["messages"]] == ["<EMAIL_2>", "what does <EMAIL_1> mean?"]
+
+
+async def test_a_value_found_once_is_masked_in_every_writing() -> None:
+    note = json.dumps({"to": "\u0061nn@b.c", "deep": json.dumps({"x": "ann@b.c"})})
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "f", "arguments": note.replace("ann", "\\u0061nn")},
+    }
+    body = {"messages": [{"role": "user", "content": "ann@b.c"}, {"role": "assistant", "tool_calls": [call]}]}
+    after = await sent(body, watch())
+    arguments = json.loads(after["messages"][1]["tool_calls"][0]["function"]["arguments"])
+    assert (arguments["to"], json.loads(arguments["deep"])) == ("<EMAIL_1>", {"x": "<EMAIL_1>"})
+
+
+async def test_a_long_body_is_read_and_masked_in_a_thread() -> None:
+    works: list[str] = []
+
+    async def noted(work: Callable[[], Result], _seconds: float) -> Result:
+        works.append(type(found := work()).__name__)
+        return found
+
+    after = await sent(chat("ann@b.c " + "x " * 8000), watch(examine=noted))
+    assert after["messages"][0]["content"].startswith("<EMAIL_1> x")
+    assert works == ["NoneType", "list", "NoneType"]
+
+
+async def test_a_conversation_belongs_to_its_caller() -> None:
+    """Naming another's conversation gives none of its values, and without an identity nothing is kept."""
+    kept = Conversations()
+    options: dict[str, Any] = {"conversation_header": "x-talk", "vaults": lambda key, now: kept.vault(key, now, 60.0)}
+
+    async def vault(**headers: str) -> Vault:
+        request, _ = await ran(chat("ann@b.c"), watch(**options), x_talk="t", **headers)
+        assert request.guarding is not None and request.guarding.vault is not None
+        return request.guarding.vault
+
+    first = await vault(authorization="Bearer one")
+    assert await vault(authorization="bearer  one ") is first
+    assert await vault(authorization="Bearer two") is not first
+    assert await vault(x_api_key="one") is not first
+    assert await vault() is not await vault()

@@ -6,8 +6,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from extproc.steps.head import RequestHead
-from extproc.steps.identity import PEER_ADDRESS, UNKNOWN, CallerSource, Identity
+from extproc.steps.head import UNKNOWN, RequestHead
+from extproc.steps.identity import PEER_ADDRESS, CallerSource, Identity
 
 OFFICE = CallerSource("office", (ip_network("10.0.0.0/8"),), {"app": "chat"})
 SIX = CallerSource("six", (ip_network("2001:db8::/32"),))

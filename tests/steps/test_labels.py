@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from extproc.scheduling.cel import compile_expression
 from extproc.scheduling.labels import MAX_VALUE
-from extproc.steps.head import RequestHead
-from extproc.steps.labels import Labelling, digest, header_reader, labels_of, or_else, reader_of
+from extproc.steps.head import RequestHead, digest
+from extproc.steps.labels import Labelling, header_reader, labels_of, or_else, reader_of
 from extproc.steps.parse import parse
 from extproc.steps.request import Request
 from extproc.steps.route import route

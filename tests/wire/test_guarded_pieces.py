@@ -12,13 +12,13 @@ from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import Proces
 from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProcessorStub
 
 from detectors.answers import AnswerReader
-from detectors.guard import Check, Guard
+from detectors.guard import Guard
 from detectors.policy import Policy
 from extproc.exchange.endings import Ending
 from extproc.exchange.values import BodyReply
 from extproc.steps.live import Live
 from extproc.steps.routes import Backend, HostRoutes, RouteRule, RouteTable
-from extproc.steps.watch import Watch
+from extproc.steps.watch import Result, Watch
 from extproc.wire.session import INLINE
 from tests.wire import conversation
 from tests.wire.conversation import Picker, serving
@@ -36,7 +36,7 @@ SSE = {":status": "200", "content-type": "text/event-stream"}
 DONE = b"data: [DONE]\n\n"
 
 
-async def at_once(work: Callable[[], list[Check]], _seconds: float) -> list[Check]:
+async def at_once(work: Callable[[], Result], _seconds: float) -> Result:
     return work()
 
 

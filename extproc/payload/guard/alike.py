@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from extproc.payload.guard.fields import BASE64, LABEL, SELECTORS, Use
+from extproc.payload.guard.fields import SELECTORS, Use
 from extproc.payload.guard.frames import Frame
 from extproc.payload.guard.leaves import Leaf, LeafKind
 from extproc.payload.guard.text import GuardedField
@@ -17,8 +17,8 @@ _MOST = 8  # shapes that are learnt per stream
 _LONGEST = 4096  # bytes of a frame around its text that is worth a pattern
 
 _STRING = rb'("[^"\\]*(?:\\.[^"\\]*)*")'
-_NUMBER = re.compile(rb"(?:0|[1-9][0-9]{0,17})")
-_VARYING = {"id": LABEL, "event_id": LABEL, "obfuscation": BASE64}
+_NUMBER = re.compile(rb"(?:0|[1-9][0-9]{0,9})")
+_VARYING = ("id", "event_id", "obfuscation")
 
 
 class AlikeEvent(msgspec.Struct, frozen=True):
@@ -77,7 +77,7 @@ def _hole(data: bytes, leaf: Leaf) -> bytes:
     """What may stand in this leaf's place; b"" where it has to stay the same."""
     key = leaf.path[-1]
     if leaf.kind is LeafKind.STRING:
-        pattern = _VARYING.get(key) if len(leaf.path) == 1 and type(key) is str else None
+        pattern = leaf.schema.pattern if len(leaf.path) == 1 and key in _VARYING else None
     else:
         pattern = _NUMBER if leaf.path[0] == "usage" or (len(leaf.path) == 1 and key not in SELECTORS) else None
     return b"" if pattern is None or not pattern.fullmatch(data, leaf.start, leaf.end) else pattern.pattern

@@ -8,7 +8,6 @@ from extproc.payload.document import Document
 from extproc.payload.errors import PayloadError
 from extproc.payload.guard.endings import refused_answer
 from extproc.payload.guard.fields import (
-    WHOLE_KEYS,
     OpenFilter,
     Shape,
     TextChannel,
@@ -19,6 +18,8 @@ from extproc.payload.guard.fields import (
     value_of,
 )
 from extproc.payload.guard.leaves import Edit, Leaf, LeafKind, address_of, join_surrogates, leaves_of, splice, string_at
+from extproc.payload.guard.request import plain_source
+from extproc.payload.guard.schema import ANSWER
 from extproc.payload.operations.operation import Dialect
 
 _encode = msgspec.json.encode
@@ -44,7 +45,7 @@ def guard_answer(
     """
     try:
         document = Document.parse(body, lone_surrogates=True)
-        leaves = leaves_of(body, WHOLE_KEYS)
+        leaves = leaves_of(body, ANSWER, descend=True)
     except PayloadError:
         return GuardedAnswer(refused_answer(dialect, None, refusal), denied=True)
     shape = _shape(document, dialect)
@@ -67,19 +68,25 @@ def guard_answer(
 def guard_value(data: bytes, leaf: Leaf, text_filter: TextFilter) -> bytes | None:
     """The JSON value that goes on in place of a complete text; None where it is denied.
 
-    A container, JSON that the model wrote, is filtered as the source that it is; if that breaks it, it is denied.
+    A container, JSON that the model wrote, is filtered as the source that it is; if that breaks it, it is denied. A
+    number that changes becomes a string.
     """
-    if leaf.kind is LeafKind.STRING:
+    raw = data[leaf.start : leaf.end]
+    if leaf.kind in (LeafKind.STRING, LeafKind.KEY):
         text = join_surrogates(came := string_at(data, leaf))
         piece = text_filter.feed(text, end=True)
         if piece.denied:
             return None
-        return data[leaf.start : leaf.end] if piece.text == came else _encode(piece.text)
+        return raw if piece.text == came else _encode(piece.text)
     try:
-        source = data[leaf.start : leaf.end].decode()
+        source = plain_source(raw.decode())
         piece = text_filter.feed(source, end=True)
         if piece.denied:
             return None
+        if piece.text == source:
+            return raw
+        if leaf.kind is LeafKind.SCALAR:
+            return _encode(piece.text)
         _any(piece.text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None

@@ -1,8 +1,7 @@
 """Which values of an answer hold text of the model, and how the text of streamed events belongs together.
 
-Known are chat completions, completions, responses (OpenAI), messages (Anthropic) and generateContent (Gemini). A string
-at a place that is not known counts as text. Numbers and keys of objects are looked at only inside JSON that the model
-itself wrote, such as the arguments of a call.
+What is text at all, `schema` says. Known are the events of chat completions, completions, responses (OpenAI), messages
+(Anthropic) and generateContent (Gemini).
 """
 
 import re
@@ -11,7 +10,8 @@ from typing import Protocol
 
 import msgspec
 
-from extproc.payload.guard.leaves import Address, Leaf, LeafKind, Leaves, Path
+from extproc.payload.guard.leaves import Address, Leaf, LeafKind, Leaves, is_no_text
+from extproc.payload.guard.schema import WORD
 from extproc.payload.operations.operation import Dialect
 
 
@@ -65,26 +65,8 @@ class Use(Enum):
     """Why a choice ended."""
 
 
-WHOLE_KEYS = frozenset({"logprobs", "arguments", "args", "input"})
-"""Containers looked at as one value: JSON that the model wrote, and log probabilities."""
-
-_LABELS = frozenset(
-    [
-        *("id", "object", "model", "modelVersion", "role", "type", "status", "system_fingerprint", "service_tier"),
-        *("item_id", "response_id", "responseId", "call_id", "tool_call_id", "tool_use_id", "previous_response_id"),
-        *("provider", "event_id", "stop_sequence", "code", "native_finish_reason", "severity"),
-    ]
-)
-_OPAQUE = frozenset(
-    [
-        *("obfuscation", "signature", "encrypted_content", "thoughtSignature", "thought_signature"),
-        *("b64_json", "partial_image_b64", "data", "embedding", "result"),
-    ]
-)
-"""Bytes for machines in base64: no text, and no filter could read it."""
 _COMPLETE = frozenset(("annotations", "citations", "images", "image_url"))
 """Under these keys every string of a delta is complete."""
-_NAMED = frozenset(("function", "function_call", "functionCall", "item", "content_block", "tool", "content", "output"))
 _FINISHES = frozenset(("finish_reason", "stop_reason", "finishReason"))
 _ECHO = frozenset(
     [
@@ -92,10 +74,8 @@ _ECHO = frozenset(
         *("safety_identifier", "reasoning"),
     ]
 )
-LABEL = re.compile(rb'"[!#-\[\]-~]{0,128}"')
-"""A JSON string that can be no more than a label."""
-BASE64 = re.compile(rb'"[A-Za-z0-9+/_=-]*"')
-_SHORT = 512  # bytes; what is shorter under `data` or `result` may as well be text
+_LABEL = re.compile(rb'"[!#-\[\]-~]{0,128}"')
+"""A JSON string that can be the type of an event."""
 _WHOLE_EVENTS = frozenset(
     ("message_start", "content_block_start", "message_delta", "content_block_stop", "message_stop", "ping", "error")
 )
@@ -137,7 +117,7 @@ def shape_of(data: bytes, leaves: Leaves) -> Shape:
         legacy = top.get("object") == b'"text_completion"'
         return Shape(Dialect.COMPLETIONS if legacy else Dialect.CHAT, "", (), 0)
     kind = top.get("type", b"")
-    name = kind[1:-1].decode() if LABEL.fullmatch(kind) else ""
+    name = kind[1:-1].decode() if _LABEL.fullmatch(kind) else ""
     selectors = tuple(top.get(key, b"") for key in SELECTORS)
     group = next((int(raw) for raw in selectors[:2] if raw.isdigit() and len(raw) < 10), 0)
     if name.startswith("response."):
@@ -158,26 +138,22 @@ def use_of(shape: Shape, data: bytes, leaf: Leaf) -> Use:
         parted = shape.type.endswith(".delta")
     else:
         parted = shape.type not in _WHOLE_EVENTS and path[0] != "error"
-    key = _key(path)
-    if not parted or key in _LABELS or key in _OPAQUE or _is_name(path) or not _COMPLETE.isdisjoint(path):
+    schema = leaf.schema
+    special = schema.pattern is not None or schema.number or schema.media
+    if not parted or special or leaf.kind is not LeafKind.STRING or not _COMPLETE.isdisjoint(path):
         return Use.WHOLE
-    return Use.PART
+    return Use.WHOLE if path[-1] == "name" else Use.PART
 
 
 def value_of(data: bytes, leaf: Leaf) -> Use:
     """What a leaf of a whole answer is."""
+    if leaf.kind is LeafKind.KEY:
+        return Use.LABEL if WORD.fullmatch(data, leaf.start + 1, leaf.end - 1) else Use.WHOLE
     key = _key(leaf.path)
-    if leaf.kind is LeafKind.SCALAR:
-        return Use.LABEL
-    if leaf.kind is LeafKind.CONTAINER:
-        return Use.TOKENS if key == "logprobs" else Use.WHOLE
-    if key in _FINISHES and LABEL.fullmatch(data, leaf.start, leaf.end):
-        return Use.FINISH
-    if (key in _LABELS or _is_name(leaf.path)) and LABEL.fullmatch(data, leaf.start, leaf.end):
-        return Use.LABEL
-    long = leaf.end - leaf.start > _SHORT or key not in ("data", "result")
-    if key in _OPAQUE and long and BASE64.fullmatch(data, leaf.start, leaf.end):
-        return Use.LABEL
+    if leaf.kind is LeafKind.CONTAINER and key == "logprobs":
+        return Use.TOKENS
+    if is_no_text(data, leaf):
+        return Use.FINISH if leaf.kind is LeafKind.STRING and key in _FINISHES else Use.LABEL
     return Use.WHOLE
 
 
@@ -210,12 +186,6 @@ def _kind_of_delta(name: str) -> str:
 
 def _key(path: Address) -> str:
     return next((part for part in reversed(path) if type(part) is str), "")
-
-
-def _is_name(path: Path) -> bool:
-    if path[-1] != "name" or len(path) < 2:
-        return False
-    return _key(path[:-1]) in _NAMED
 
 
 _CHOICES = re.compile(rb'"choices"[ \t\n\r]*:[ \t\n\r]*\[')

@@ -4,14 +4,19 @@ import re
 
 import msgspec
 
+from extproc.payload.guard.schema import ID
+
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
 _BOM = b"\xef\xbb\xbf"
-_FIELD = re.compile(rb"(?:event|id|retry):[ ]?[!-~]{0,128}")
+_FIELD = re.compile(
+    rb"event:[ ]?[a-z](?:[a-z_.-]|[0-9]{1,3}(?![0-9])){0,63}|retry:[ ]?[0-9]{1,6}"
+    rb"|id:[ ]?(?:[0-9]{0,6}|" + ID.pattern.replace(b'"', b"") + rb")"
+)
 _DATA = re.compile(rb"data(?::[ ]?|\Z)")
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """A frame's lines. Only data, and event, id and retry with one short ASCII word, go out again.
+    """A frame's lines. Only data goes out again, and event, id and retry where they are one word, a short id or number.
 
     The words of comments, which keep a connection alive, and lines of other fields are left out, as are a mark of the
     byte order and whatever else could carry text past the filters.

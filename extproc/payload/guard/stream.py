@@ -12,7 +12,6 @@ from extproc.payload.guard.alike import AlikeEvents
 from extproc.payload.guard.answer import guard_answer, guard_value, without_tokens
 from extproc.payload.guard.endings import Head, head_of, last_events, refused_answer
 from extproc.payload.guard.fields import (
-    WHOLE_KEYS,
     OpenFilter,
     Shape,
     TextChannel,
@@ -23,8 +22,9 @@ from extproc.payload.guard.fields import (
     use_of,
 )
 from extproc.payload.guard.frames import Frame, frame_of
-from extproc.payload.guard.leaves import Edit, Leaf, LeafKind, Leaves, address_of, leaves_of, splice, string_at
-from extproc.payload.guard.text import GuardedField, GuardedFields, blanks_of
+from extproc.payload.guard.leaves import Edit, Leaf, Leaves, address_of, leaves_of, splice, string_at
+from extproc.payload.guard.schema import ANSWER
+from extproc.payload.guard.text import GuardedField, GuardedFields, blank_of, blanks_of
 from extproc.payload.operations.operation import Dialect
 from extproc.payload.sse import Fragment, SSESplitter
 from extproc.payload.stream_usage import MAX_JSON, AnswerKind, kind_of
@@ -166,7 +166,7 @@ class GuardedStream:
             return out
         try:
             document = Document.parse(data, lone_surrogates=True)
-            leaves = leaves_of(data, WHOLE_KEYS)
+            leaves = leaves_of(data, ANSWER, descend=True)
         except PayloadError:
             return b"" if unfinished else self._refuse(0)
         shape = shape_of(data, leaves)
@@ -221,7 +221,7 @@ class GuardedStream:
                 channel = TextChannel(kind_of_text(shape, leaf.path), choice_of(shape, address_of(leaves, leaf)))
                 new = guard_value(data, leaf, self._open_filter(channel))
                 if new is None:
-                    edits.append((leaf.start, leaf.end, b'""' if leaf.kind is LeafKind.STRING else b"{}"))
+                    edits.append((leaf.start, leaf.end, blank_of(data, leaf)))
                     denied = channel.choice
                 elif new != data[leaf.start : leaf.end]:
                     edits.append((leaf.start, leaf.end, new))

@@ -164,7 +164,12 @@ def _around(part: str | int | bytes, value: Any) -> Any:
 def blanks_of(data: bytes, uses: list[tuple[Leaf, Use]]) -> list[Edit]:
     """Edits that leave an event without any text."""
     return [
-        (leaf.start, leaf.end, b"null" if use is Use.FINISH else _EMPTY_VALUES[data[leaf.start]])
+        (leaf.start, leaf.end, b"null" if use is Use.FINISH else blank_of(data, leaf))
         for leaf, use in uses
         if use is not Use.LABEL
     ]
+
+
+def blank_of(data: bytes, leaf: Leaf) -> bytes:
+    """A value of the same type that says nothing."""
+    return _EMPTY_VALUES.get(data[leaf.start], b"null")
