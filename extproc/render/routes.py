@@ -193,8 +193,21 @@ def _provider_action(provider: LLMProvider, kind: str) -> Json:
             policy["retry_on"] = ",".join([*conditions, "retriable-status-codes"])
         else:
             policy["retry_on"] = ",".join(conditions)
+        if 429 in spec.retries.status_codes:
+            policy["rate_limited_retry_back_off"] = _as_asked(spec.timeouts.unary, spec.retries.attempts)
         action["retry_policy"] = policy
     return action
+
+
+def _as_asked(timeout: float, attempts: int) -> Json:
+    """The next attempt comes when `retry-after` says. Not in a pool, where it goes to another endpoint at once.
+
+    All waits together take half of the request's time at most. Envoy adds up to half to each, and goes by its usual
+    back-off where the header asks for more."""
+    return {
+        "reset_headers": [{"name": "retry-after", "format": "SECONDS"}],
+        "max_interval": seconds(timeout / (3 * attempts)),
+    }
 
 
 def _pool_retries(pool: InferencePool, kind: str | None) -> Json:

@@ -181,6 +181,7 @@ class Upstream:
     requests: list[web.Request] = field(default_factory=list)
     hold: asyncio.Event | None = None
     """Answers only once this is set."""
+    extra: dict[str, str] = field(default_factory=dict)  # headers of its answers
 
     @property
     def address(self) -> str:
@@ -191,7 +192,7 @@ class Upstream:
         self.requests.append(request)
         if self.hold is not None:
             await self.hold.wait()
-        headers = {"x-sluice-reason": "forged", "x-served-at": self.address}
+        headers = {"x-sluice-reason": "forged", "x-served-at": self.address} | self.extra
         return web.json_response({"port": self.port}, status=self.status, headers=headers)
 
 

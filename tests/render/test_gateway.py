@@ -201,6 +201,18 @@ class TestProviders:
         assert upstream.requests[0].headers["host"] == f"localhost:{upstream.port}"
 
 
+@pytest.mark.parametrize(("asked", "waits"), [("1", 1), ("3", 0)])
+async def test_a_retry_comes_when_the_provider_asks_for_it(edge: Gateway, asked: str, waits: int) -> None:
+    upstream = await edge.upstream(429)
+    upstream.extra["retry-after"] = asked
+    provider = f"{{host: localhost, port: {upstream.port}, protocol: http, timeouts: {{unary: 8s, perTry: 8s}}, "
+    proxy = await edge.start(f"provider p: {provider}retries: {{attempts: 1, statusCodes: [429]}}}}\n")
+    reply = await edge.send(host="localhost", x_target="provider/p")
+    assert (reply.status, len(upstream.requests)) == (429, 2)
+    assert proxy._admin is not None
+    assert await proxy._admin.number("cluster.provider/p.upstream_rq_retry_backoff_ratelimited") == waits
+
+
 async def test_the_access_log(edge: Gateway) -> None:
     upstream = await edge.upstream()
     fields = f"accessLog: {{path: {edge.log}, fields: {{method: '', protocol: '%PROTOCOL%'}}}}"

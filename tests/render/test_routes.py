@@ -73,9 +73,19 @@ def test_unary_requests_at_a_provider() -> None:
         "per_try_timeout": "60s",
         "retriable_status_codes": [429, 409],
         "retry_on": "reset,retriable-status-codes",
+        "rate_limited_retry_back_off": {
+            "reset_headers": [{"name": "retry-after", "format": "SECONDS"}],
+            "max_interval": "10s",
+        },
     }
     assert "retry_policy" not in routes("y.example.com")["provider/y unary"]["route"]
     assert routes("y.example.com")["provider/y unary"]["route"]["host_rewrite_literal"] == "y.example.com"
+
+
+@pytest.mark.parametrize("codes", ["", "statusCodes: [503]"])
+def test_only_a_retried_429_is_waited_for(codes: str) -> None:
+    text = f"provider z: {{host: z.example, retries: {{attempts: 2, {codes}}}}}"
+    assert "rate_limited_retry_back_off" not in routes("z.example", text)["provider/z unary"]["route"]["retry_policy"]
 
 
 @pytest.mark.parametrize(("kind", "timeout", "idle"), [("stream", "300s", "37s"), ("unary", "40s", "45s")])
@@ -84,6 +94,7 @@ def test_both_kinds_are_retried_in_a_pool(kind: str, timeout: str, idle: str) ->
     assert (action["timeout"], action["idle_timeout"]) == (timeout, idle)
     policy = action["retry_policy"]
     assert (policy["num_retries"], policy["retriable_status_codes"]) == (3, [429, 503])
+    assert "rate_limited_retry_back_off" not in policy, "another endpoint need not be waited for"
     assert policy.get("per_try_timeout") == ("9s" if kind == "unary" else None)
     assert policy.get("per_try_idle_timeout") == ("8s" if kind == "stream" else None)
 
