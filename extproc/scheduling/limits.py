@@ -39,7 +39,7 @@ class Limit(Generic[Config]):
         return Refused(
             policy=self.policy.name,
             kind=self.kind,
-            reason="too_large" if never(short) else self.reason,
+            reason="exceeds_quota" if never(short) else self.reason,
             status=self.policy.denied_status,
             retry_after=None if math.isinf(short.at) else max(0.0, short.at - now),
         )

@@ -106,7 +106,7 @@ class Line(Generic[Waiter]):
         """For a request that is not, or no longer, in the queue."""
         number, _ = self.queue.ahead(standing.flow, standing.priority)
         wait = self.expected_wait(standing, now)
-        endless = reason == "too_large"
+        endless = reason == "exceeds_quota"
         return Refused(
             policy=self.policy.name,
             kind=self.kind,

@@ -68,7 +68,7 @@ class Lines:
         if short is not None and short.claim.table == line.policy.name:
             if never(short):
                 line.tally.refused += 1
-                self._turn_away(place, line, "too_large", now)
+                self._turn_away(place, line, "exceeds_quota", now)
                 return
             line.hold(short, standing.cost, now + RETRY)
         queue = line.queue
@@ -210,7 +210,7 @@ class Lines:
             if never(short):
                 line.queue.remove(entry)
                 line.tally.refused += 1
-                self._turn_away(place, line, "too_large", now)
+                self._turn_away(place, line, "exceeds_quota", now)
             else:
                 line.hold(short, entry.cost, now + RETRY)
             return

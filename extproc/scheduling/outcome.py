@@ -8,9 +8,16 @@ import msgspec
 
 Kind = Literal["ramp", "rate", "concurrency", "cache", "adaptive", "quota", "slots"]
 Reason = Literal[
-    "ramped_out", "rate_limited", "too_many_in_flight", "too_large", "queue_full", "queue_timeout", "evicted", "left"
+    "ramped_out",
+    "rate_limited",
+    "too_many_in_flight",
+    "exceeds_quota",
+    "queue_full",
+    "queue_timeout",
+    "evicted",
+    "left",
 ]
-"""`too_large`: the request costs more than the bucket ever holds. `evicted`: it made room for a higher priority.
+"""`exceeds_quota`: the request costs more than the bucket ever holds. `evicted`: it made room for a higher priority.
 `left`: it was given up before the store had answered."""
 
 

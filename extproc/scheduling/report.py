@@ -72,6 +72,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     priority: float | None = None
     cost: float | None = None
     detail: str = ""
+    """Of a `refuse`, the code that the client would get first."""
 
 
 def state(flow: Flow, now: float) -> list[PolicyState]:
@@ -142,6 +143,8 @@ def _explain(part: Part, flow: Flow, job: Job, now: float) -> Explanation:
 def _explain_ramp(part: Ramp, job: Job, now: float) -> Explanation:
     says: Says = "pass" if part.accepts(job, now) else "refuse"
     detail = f"{part.percentage(now):.1f} % are let through"
+    if says == "refuse":
+        detail = f"ramped_out; {detail}"
     return Explanation(policy=part.policy.name, kind="ramp", says=says, dry_run=part.policy.dry_run, detail=detail)
 
 
@@ -185,12 +188,12 @@ def _explain_line(part: Line[Any], flow: Flow, job: Job, now: float) -> Explanat
         ready = short.at - now if short is not None and not math.isinf(short.at) else 0.0
     flow_full = queue.waiting >= queue.max_size
     if short is not None and never(short):
-        says, detail = "refuse", "too_large"
+        says, detail = "refuse", "exceeds_quota"
     elif (held or queue.waiting) and flow_full and queue.victim(standing.priority) is None:
         says, detail = "refuse", "queue_full"
     elif held or queue.waiting:
         says = "wait"
-    if says != "pass" and detail != "too_large":
+    if says != "pass" and detail != "exceeds_quota":
         wait = part.expected_wait(standing, now)
         seconds = max(ready, wait) if wait is not None else ready or None
         position = queue.ahead(standing.flow, standing.priority)[0] + 1

@@ -33,7 +33,7 @@ _ENDINGS: Mapping[Reason, Ending] = {
     "ramped_out": Ending.RAMPED_OUT,
     "rate_limited": Ending.RATE_LIMITED,
     "too_many_in_flight": Ending.TOO_MANY_IN_FLIGHT,
-    "too_large": Ending.EXCEEDS_QUOTA,
+    "exceeds_quota": Ending.EXCEEDS_QUOTA,
     "queue_full": Ending.QUEUE_FULL,
     "queue_timeout": Ending.QUEUE_TIMEOUT,
     "evicted": Ending.EVICTED,
@@ -44,7 +44,7 @@ _TEXTS: Mapping[Reason, str] = {
     "ramped_out": "is being introduced and does not serve this request yet",
     "rate_limited": "allows no more of these requests at the moment",
     "too_many_in_flight": "allows no more of these requests at one time",
-    "too_large": "will never allow a request of this size: ask for fewer tokens",
+    "exceeds_quota": "will never allow a request of this size: ask for fewer tokens",
     "queue_full": "has as many requests waiting as it may have",
     "queue_timeout": "did not get to this request in the time that it may wait",
     "evicted": "has given this request's place to one with a higher priority",
@@ -133,7 +133,7 @@ def _refusal(refused: Refused) -> LocalReply:
     seconds = refused.retry_after if refused.retry_after is not None else known
     if seconds is not None and math.isfinite(seconds):
         headers += (("retry-after", b"%d" % max(1, math.ceil(seconds))),)
-    if refused.reason == "too_large":
+    if refused.reason == "exceeds_quota":
         headers += (("x-should-retry", b"false"),)
     if refused.position is not None:
         headers += (("x-sluice-queue-position", b"%d" % refused.position),)

@@ -82,7 +82,7 @@ def test_a_request_that_is_too_large_is_refused(directory: Path, tmp_path: Path)
     result = run("explain", file, "-c", directory)
     assert result.exit_code == 1
     assert "tenant = others" in result.stdout
-    assert "refuse        too_large" in result.stdout
+    assert "refuse        exceeds_quota" in result.stdout
     assert result.stdout.endswith("It would be refused by RateLimitingPolicy/users.\n")
 
 

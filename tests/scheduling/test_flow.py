@@ -91,7 +91,7 @@ def test_settling_twice_or_undoing_after_changes_nothing() -> None:
 
 def test_what_a_bucket_never_holds_is_refused_without_a_time() -> None:
     no = refused(Flow(quota(10, 1, unit="tokens"), 0).enter(job(11), 0))
-    assert (no.reason, no.status, no.retry_after) == ("too_large", 429, None)
+    assert (no.reason, no.status, no.retry_after) == ("exceeds_quota", 429, None)
 
 
 def test_a_concurrency_limit_per_user_and_its_healing() -> None:

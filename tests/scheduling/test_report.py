@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from extproc.exchange.endings import REFUSALS, Ending
 from extproc.scheduling.check import problems
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.labels import Condition
@@ -27,7 +28,7 @@ from extproc.scheduling.policy import (
 )
 from extproc.scheduling.report import explain, state
 from extproc.scheduling.ticket import Admitted, FlowPlace
-from tests.scheduling.build import admitted, job, tiers
+from tests.scheduling.build import admitted, job, refused, tiers
 
 ALL = Policies(
     ramps=(LoadRamping(name="ramp", steps=(RampStep(100, 0),)),),
@@ -70,6 +71,29 @@ def test_why_a_request_would_pass_or_wait() -> None:
     assert says["quota"].seconds == pytest.approx(1)
     assert (says["quota"].workload, says["quota"].priority) == ("gold", 3)
     assert says["slots"].cost == 50
+
+
+@pytest.mark.parametrize(
+    ("policies", "before", "tokens", "code"),
+    [
+        (Policies(ramps=(LoadRamping(name="p", steps=(RampStep(0, 0),)),)), 0, 1, "ramped_out"),
+        (Policies(rates=ALL.rates), 2, 50, "rate_limited"),
+        (Policies(concurrency=ALL.concurrency), 3, 1, "too_many_in_flight"),
+        (Policies(quotas=(msgspec.structs.replace(ALL.quotas[0], unit="tokens"),)), 0, 50, "exceeds_quota"),
+        (Policies(quotas=(msgspec.structs.replace(ALL.quotas[0], scheduler=tiers(size=1)),)), 3, 1, "queue_full"),
+    ],
+)
+def test_a_refusal_is_explained_by_the_code_that_the_client_would_get(
+    policies: Policies, before: int, tokens: int, code: str
+) -> None:
+    flow = Flow(policies, 0)
+    for _ in range(before):
+        flow.enter(job(tokens), 0)
+    asked = job(tokens)
+    (row,) = explain(flow, asked, 0)
+    assert (row.says, row.detail.split("; ")[0]) == ("refuse", code)
+    assert Ending(code) in REFUSALS
+    assert refused(flow.enter(asked, 0)).reason == code
 
 
 def test_explanations_come_true() -> None:
