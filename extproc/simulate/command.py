@@ -17,6 +17,9 @@ from extproc.simulate.scenario import FleetConfig, Outcome, engines
 from extproc.simulate.summary import Summary, summarise, table
 from extproc.simulate.trace import Trace, TraceError, compressed, read_trace
 
+_BY_ROLE = ("static-pd", "dynamic-pd")
+"""Policies that need engines with different roles."""
+
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """The options of the command."""
@@ -85,6 +88,11 @@ def simulate(wish: Wish, report: Path | None, say: Callable[[str], None]) -> lis
 
 def _policy(text: str) -> PolicyConfig:
     name, _, rest = text.partition("?")
+    if name in _BY_ROLE:
+        raise BadWish(
+            f"{name} cannot be simulated: it splits requests by the roles of engines, and all simulated "
+            "engines have the same role; leave it out"
+        )
     config = PolicyConfig(name=name, parameters=dict(_setting(pair) for pair in rest.split("&") if pair))
     try:
         make_policy(config)

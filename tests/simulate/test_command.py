@@ -60,6 +60,8 @@ def test_the_same_wish_gives_the_same_page(file: Path, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"policies": ("nonsense",)}, "unknown policy 'nonsense': use dynamic-pd"),
+        ({"policies": ("least-request", "static-pd")}, "static-pd cannot be simulated: .* roles of engines"),
+        ({"policies": ("dynamic-pd?borrowAbove=2",)}, "dynamic-pd cannot be simulated: .* roles of engines"),
         ({"policies": ("prefix-cache?nonsense=1",)}, "nonsense"),
         ({"policies": ("prefix-cache?nonsense",)}, "NAME=VALUE"),
         ({"trace": Path("/nowhere.jsonl")}, "nowhere"),

@@ -17,6 +17,8 @@ from extproc.resources.snapshot import provider_settings
 
 _DEFAULT: Path = ("spec", "configs", "defaultConfig", "openAIConfig")
 _SPECIFIC: Path = ("spec", "configs", "routeSpecificConfigs")
+_ALSO_CALLED = {"pd-split": "static-pd"}
+"""Other names of policies, too far from ours to be taken for a slip."""
 
 
 def check_providers(scope: Scope) -> Iterator[Problem]:
@@ -38,7 +40,9 @@ def check_providers(scope: Scope) -> Iterator[Problem]:
 def _policy(at: Located, pool: InferencePool) -> Iterator[Problem]:
     config = pool.spec.policy_config
     if config.name not in POLICIES and ":" not in config.name:
-        yield at.error(("spec", "policy"), f"unknown policy {config.name!r}", nearest(config.name, POLICIES))
+        meant = _ALSO_CALLED.get(config.name)
+        hint = f"means `{meant}`" if meant is not None else nearest(config.name, POLICIES)
+        yield at.error(("spec", "policy"), f"unknown policy {config.name!r}", hint)
         return
     try:
         make_policy(config)

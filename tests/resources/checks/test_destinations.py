@@ -170,6 +170,7 @@ def test_values_of_providers(tmp_path: Path, spec: str, expected: str | None) ->
     ("policy", "message"),
     [
         ("least-requests", "unknown policy 'least-requests'; did you mean `least-request`?"),
+        ("pd-split", "unknown policy 'pd-split'; means `static-pd`"),
         ("{name: prefix-cache, parameters: {ownWeigth: 1}}", "its parameters are "),
         ("{name: round-robin, parameters: {a: 1}}", "its parameters are none"),
         ("'no.such.module:Policy'", "cannot be made: No module named 'no'"),
