@@ -21,11 +21,11 @@ from extproc.scheduling.policy import (
     QuotaScheduling,
     RampStep,
     RateLimiting,
-    Scheduler,
-    Workload,
 )
 from extproc.scheduling.shortest import Shortest
 from extproc.scheduling.ticket import Admitted, End, FlowPlace, Outcome
+from extproc.scheduling.workloads import Scheduler, WorkloadParameters
+from extproc.spec import Duration
 
 QUEUED = 10_000
 _REQUESTS = 4_000
@@ -34,9 +34,9 @@ _MOST_BYTES = 30_000_000
 
 def seven() -> Policies:
     """One policy of each kind, with room for everybody: what is measured is the way through."""
-    fair = Scheduler(fairness_label_key="tenant", ordering="shortest")
+    fair = Scheduler(fairness_key="tenant", ordering="shortest")
     return Policies(
-        ramps=(LoadRamping(name="ramp", steps=(RampStep(100.0, 1.0),), sticky_label_key="tenant"),),
+        ramps=(LoadRamping(name="ramp", steps=(RampStep(100.0, Duration(1.0)),), sticky_label_key="tenant"),),
         rates=(
             RateLimiting(name="rate", limit_by_label_key="tenant", unit="tokens", bucket_capacity=1e9, fill_amount=1e9),
         ),
@@ -97,8 +97,8 @@ def through_all() -> float:
 def crowd() -> tuple[float, float, float, float]:
     """Microseconds to wait, to be refused and to be admitted when so many wait, and bytes that those weigh."""
     scheduler = Scheduler(
-        default=Workload(queue_timeout=1e6),
-        fairness_label_key="tenant",
+        default_workload_parameters=WorkloadParameters(queue_timeout=Duration(1e6)),
+        fairness_key="tenant",
         max_size=QUEUED,
         max_per_flow=QUEUED,
         ordering="shortest",

@@ -15,9 +15,9 @@ from extproc.scheduling.policy import (
     Policies,
     QuotaScheduling,
     RateLimiting,
-    Scheduler,
 )
 from extproc.scheduling.ticket import Admitted, End, FlowPlace, Hit, Ticket
+from extproc.scheduling.workloads import Scheduler
 
 
 def report(endings: int) -> tuple[str, list[Bar]]:
@@ -171,7 +171,7 @@ def _crowded() -> Policies:
                 name="slots",
                 max_concurrency=12,
                 max_inflight_duration=1e9,
-                scheduler=Scheduler(max_size=30, fairness_label_key="tenant"),
+                scheduler=Scheduler(max_size=30, fairness_key="tenant"),
             ),
         ),
     )

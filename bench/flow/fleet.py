@@ -15,9 +15,11 @@ import msgspec
 from bench.flow.bars import Bar, quantile, rows
 from bench.flow.gateway import Call, Fate, Gateway
 from extproc.scheduling.labels import Condition
-from extproc.scheduling.policy import ConcurrencyScheduling, Policies, Scheduler, Workload
+from extproc.scheduling.policy import ConcurrencyScheduling, Policies
+from extproc.scheduling.workloads import LabelMatcher, Scheduler, Workload, WorkloadParameters
 from extproc.simulate.profile import PROFILES
 from extproc.simulate.trace import TraceRequest, read_trace
+from extproc.spec import Duration
 
 TRACE = "traces/azure_llm_2023_conv.jsonl.gz"
 ENGINES = 4
@@ -46,7 +48,10 @@ def _tenants(requests: Sequence[TraceRequest], most: float) -> tuple[str, list[B
     """One tenant sends 20 times as much as each of two others, in all 1.5 times what the engines can do."""
     calls = _calls(requests, 1.5 * most, "tenant", _TENANTS)
     fair = Scheduler(
-        default=Workload(queue_timeout=30.0), fairness_label_key="tenant", max_size=10**6, max_per_flow=10**6
+        default_workload_parameters=WorkloadParameters(queue_timeout=Duration(30.0)),
+        fairness_key="tenant",
+        max_size=10**6,
+        max_per_flow=10**6,
     )
     shared = ConcurrencyScheduling(name="shared", max_concurrency=2 * SLOTS, scheduler=fair)
     each = tuple(
@@ -75,15 +80,24 @@ def _tenants(requests: Sequence[TraceRequest], most: float) -> tuple[str, list[B
 def _overload(requests: Sequence[TraceRequest], most: float) -> tuple[str, list[Bar]]:
     """Twice as much as the slots finish when they are always full; a fifth of it is of high priority."""
     scheduler = Scheduler(
-        workloads=(Workload(name="high", priority=1000.0, match=_is("class", "high"), queue_timeout=30.0),),
-        default=Workload(queue_timeout=10.0),
+        workloads=[
+            Workload(
+                name="high",
+                label_matcher=LabelMatcher(match_labels={"class": "high"}),
+                parameters=WorkloadParameters(priority=1000.0, queue_timeout=Duration(30)),
+            )
+        ],
+        default_workload_parameters=WorkloadParameters(queue_timeout=Duration(10.0)),
         max_size=10**6,
         max_per_flow=10**6,
     )
     slots = ConcurrencyScheduling(name="slots", max_concurrency=SLOTS, scheduler=scheduler)
     low = ConcurrencyScheduling(name="of low", match=_is("class", "low"), max_concurrency=LOW, scheduler=scheduler)
     patient = msgspec.structs.replace(
-        slots, scheduler=msgspec.structs.replace(scheduler, workloads=(), default=Workload(queue_timeout=1e9))
+        slots,
+        scheduler=msgspec.structs.replace(
+            scheduler, workloads=[], default_workload_parameters=WorkloadParameters(queue_timeout=Duration(1e9))
+        ),
     )
     capacity = _rate(requests, Policies(slots=(patient,)))
     calls = _calls(requests, 2 * capacity, "class", _CLASSES)

@@ -18,9 +18,11 @@ from bench.flow.gateway import Call, Gateway
 from extproc.prediction.evaluate import Pair
 from extproc.prediction.predictor import LengthPredictor
 from extproc.scheduling.fair import Order
-from extproc.scheduling.policy import ConcurrencyScheduling, Guard, Policies, Scheduler, Workload
+from extproc.scheduling.policy import ConcurrencyScheduling, Policies
 from extproc.scheduling.shortest import Shortest, Shortness
+from extproc.scheduling.workloads import Guard, Scheduler, WorkloadParameters
 from extproc.simulate.profile import PROFILES
+from extproc.spec import Duration
 
 LOADS = (0.5, 0.75, 0.9, 1.0)
 RATES = (0.25, 0.5, 1.0, 10.0)
@@ -140,7 +142,7 @@ def play(calls: Sequence[Call], name: str, slots: int) -> Run:
 
 def _gateway(slots: int, order: Order | None) -> Gateway:
     scheduler = Scheduler(
-        default=Workload(queue_timeout=1e9),
+        default_workload_parameters=WorkloadParameters(queue_timeout=Duration(1e9)),
         max_size=1_000_000,
         max_per_flow=1_000_000,
         ordering="fifo" if order is None else "shortest",

@@ -9,14 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from extproc.resources.kinds import traffic, workloads
+from extproc.resources.kinds import traffic
 from extproc.resources.kinds.labels import Label
-from extproc.resources.kinds.selectors import match_of, matcher_conditions
+from extproc.resources.kinds.selectors import match_of
 from extproc.resources.snapshot import Snapshot
 from extproc.scheduling import policy
 from extproc.scheduling.cel import Expression, compile_expression, labels_read
 from extproc.scheduling.labels import AnyOf, Labels
-from extproc.scheduling.policy import Conditions, Policies, Scheduler, TrafficPolicy, Workload
+from extproc.scheduling.policy import Conditions, Policies, TrafficPolicy
+from extproc.scheduling.workloads import matcher_conditions
 from extproc.steps.labels import (
     FIXED,
     PREDICTED,
@@ -85,10 +86,10 @@ def _labels_in(each: TrafficPolicy) -> Iterator[str]:
     if isinstance(each, policy.Caching):
         yield from each.scope_label_keys
     if isinstance(each, policy.QuotaScheduling | policy.ConcurrencyScheduling | policy.AverageLatencyScheduling):
-        yield each.scheduler.fairness_label_key
+        yield each.scheduler.fairness_key
         yield each.scheduler.priority_label_key
         for workload in each.scheduler.workloads:
-            yield from _keys(workload.match)
+            yield from _keys(matcher_conditions(workload.label_matcher))
 
 
 def _keys(conditions: Conditions) -> Iterator[str]:
@@ -174,7 +175,7 @@ def _quota(resource: traffic.QuotaSchedulingPolicy) -> policy.QuotaScheduling:
         fill_amount=quota.fill_amount,
         interval=float(quota.rate_limiter.interval),
         delay_initial_fill=quota.rate_limiter.delay_initial_fill,
-        scheduler=_scheduler(quota.scheduler),
+        scheduler=quota.scheduler,
     )
 
 
@@ -201,7 +202,7 @@ def _slots(resource: traffic.ConcurrencySchedulingPolicy) -> policy.ConcurrencyS
         max_concurrency=slots.max_concurrency,
         max_inflight_duration=float(slots.concurrency_limiter.max_inflight_duration),
         unit=slots.unit,
-        scheduler=_scheduler(slots.scheduler),
+        scheduler=slots.scheduler,
     )
 
 
@@ -223,7 +224,7 @@ def _adaptive(resource: traffic.AverageLatencySchedulingPolicy) -> policy.Averag
         linear_increment=loop.load_multiplier_linear_increment,
         max_multiplier=loop.max_load_multiplier,
         unit=loop.load_scheduler.unit,
-        scheduler=_scheduler(loop.load_scheduler.scheduler),
+        scheduler=loop.load_scheduler.scheduler,
     )
 
 
@@ -234,7 +235,7 @@ def _ramp(resource: traffic.LoadRampingPolicy) -> policy.LoadRamping:
         name=_name(resource),
         match=match_of(ramp.sampler.selectors),
         dry_run=resource.spec.dry_run,
-        steps=tuple(policy.RampStep(step.target_accept_percentage, float(step.duration)) for step in ramp.steps),
+        steps=tuple(ramp.steps),
         start=resource.spec.start,
         sticky_label_key=ramp.sampler.label_key,
         forward=criterion("forward"),
@@ -270,31 +271,4 @@ def _cache(resource: traffic.CachingPolicy) -> policy.Caching:
         max_entry_bytes=int(cache.max_entry_size),
         scope_label_keys=tuple(cache.scope_label_keys),
         safe_tools=tuple(cache.safe_tools),
-    )
-
-
-def _scheduler(scheduler: workloads.Scheduler) -> Scheduler:
-    return Scheduler(
-        workloads=tuple(
-            _workload(each.name, each.parameters, matcher_conditions(each.label_matcher))
-            for each in scheduler.workloads
-        ),
-        default=_workload("default", scheduler.default_workload_parameters),
-        fairness_label_key=scheduler.fairness_key,
-        priority_label_key=scheduler.priority_label_key,
-        max_size=scheduler.max_size,
-        max_per_flow=scheduler.max_per_flow,
-        ordering=scheduler.ordering,
-        guard=scheduler.guard,
-        slack=scheduler.slack,
-    )
-
-
-def _workload(name: str, parameters: workloads.WorkloadParameters, match: Conditions = ()) -> Workload:
-    return Workload(
-        name=name,
-        match=match,
-        priority=parameters.priority,
-        tokens=parameters.tokens,
-        queue_timeout=float(parameters.queue_timeout),
     )

@@ -13,16 +13,11 @@ from extproc.prediction.features import Features
 from extproc.prediction.predictor import LengthPrediction
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
-from extproc.scheduling.policy import (
-    AverageLatencyScheduling,
-    ConcurrencyScheduling,
-    Policies,
-    QuotaScheduling,
-    Scheduler,
-)
+from extproc.scheduling.policy import AverageLatencyScheduling, ConcurrencyScheduling, Policies, QuotaScheduling
 from extproc.scheduling.state.claims import Claims
 from extproc.scheduling.state.claims import Grant as StoreAnswer
 from extproc.scheduling.ticket import Attempt, Outcome, Prepared
+from extproc.scheduling.workloads import Scheduler
 from extproc.steps.labels import Labelling
 
 if TYPE_CHECKING:
@@ -178,4 +173,5 @@ def schedulers(policies: Policies) -> list[tuple[str, Scheduler]]:
 
 
 def _patience(scheduler: Scheduler) -> float:
-    return max(workload.queue_timeout for workload in (*scheduler.workloads, scheduler.default))
+    each = (*(workload.parameters for workload in scheduler.workloads), scheduler.default_workload_parameters)
+    return max(parameters.queue_timeout for parameters in each)

@@ -7,29 +7,12 @@ from typing import Any
 
 import msgspec
 
+from extproc.spec import Duration, Spec
+
 API_VERSIONS = ("sluice.dev/v1alpha1", "istio.alibabacloud.com/v1beta1")
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|k|M|G)?B?")
 _SIZE_UNITS = {None: 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-
-
-class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """Base of every resource part: immutable, camelCase on the outside, an unknown field is an error."""
-
-
-class Duration(float):
-    """Seconds, written as `250ms`, `10s`, `5m`, `1h`, or several of them joined (`1m30s`)."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, text: object) -> Duration:
-        """Raises ValueError for anything that is not a duration with a unit."""
-        if isinstance(text, str) and (parts := _DURATION.findall(text)) and _DURATION.sub("", text) == "":
-            return cls(sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts))
-        raise ValueError(f"{text!r} is not a duration: write a number with a unit, such as 250ms, 10s or 5m")
 
 
 class Size(int):
@@ -80,3 +63,6 @@ class HeaderEdits(Spec, frozen=True, kw_only=True):
     """Added, or replaced where present."""
     remove: list[str] = []
     """Names to remove; a trailing `*` removes every name with that prefix."""
+
+
+__all__ = ["API_VERSIONS", "Duration", "HeaderEdits", "Metadata", "Size", "Spec", "StringMatch", "decode_hook"]

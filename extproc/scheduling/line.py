@@ -11,8 +11,9 @@ from extproc.scheduling.fair import Entry, FairQueue, FlowKey, Order, QueueFull
 from extproc.scheduling.job import Job, Reserve, Unit
 from extproc.scheduling.labels import Match, clip, compile_match
 from extproc.scheduling.outcome import Kind, Reason, Refused, Tally
-from extproc.scheduling.policy import AverageLatencyScheduling, ConcurrencyScheduling, QuotaScheduling, Workload
+from extproc.scheduling.policy import AverageLatencyScheduling, ConcurrencyScheduling, QuotaScheduling
 from extproc.scheduling.state.claims import Claim, Short
+from extproc.scheduling.workloads import Workload, matcher_conditions
 
 Waiter = TypeVar("Waiter")
 """Whoever stands in a line."""
@@ -58,8 +59,9 @@ class Line(Generic[Waiter]):
         self._reserve: Reserve = reserve
         self.order = order if scheduler.ordering == "shortest" else None
         self._workloads: list[tuple[Match, Workload]] = [
-            (compile_match(workload.match), workload) for workload in scheduler.workloads
+            (compile_match(matcher_conditions(workload.label_matcher)), workload) for workload in scheduler.workloads
         ]
+        self._default = Workload(name="default", parameters=scheduler.default_workload_parameters)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.policy.name} {self.queue!r}>"
@@ -74,18 +76,19 @@ class Line(Generic[Waiter]):
 
     def standing(self, job: Job) -> Standing:
         scheduler, labels = self.policy.scheduler, job.labels
-        workload = scheduler.default
+        workload = self._default
         for match, candidate in self._workloads:
             if match(labels):
                 workload = candidate
                 break
-        priority = workload.priority
+        parameters = workload.parameters
+        priority = parameters.priority
         if scheduler.priority_label_key:
             priority = _priority(labels.get(scheduler.priority_label_key), priority)
-        fairness = clip(labels.get(scheduler.fairness_label_key, "")) if scheduler.fairness_label_key else ""
-        cost = workload.tokens if workload.tokens is not None else job.cost(self._unit, self._reserve)
-        estimated = workload.tokens is None and self._unit == "tokens"
-        return Standing((workload.name, fairness), priority, cost, workload.queue_timeout, estimated)
+        fairness = clip(labels.get(scheduler.fairness_key, "")) if scheduler.fairness_key else ""
+        cost = parameters.tokens if parameters.tokens is not None else job.cost(self._unit, self._reserve)
+        estimated = parameters.tokens is None and self._unit == "tokens"
+        return Standing((workload.name, fairness), priority, cost, parameters.queue_timeout, estimated)
 
     def join(self, place: Waiter, job: Job, standing: Standing, now: float) -> Entry[Waiter]:
         """The place's entry. Raises QueueFull."""

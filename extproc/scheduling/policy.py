@@ -1,18 +1,21 @@
-"""The seven policies as plain numbers, checked and converted from the resources by whoever builds a `Flow`. Seconds."""
+"""The seven policies, checked and made from the resources by whoever builds a `Flow`. Seconds.
+
+What resources and flow control describe alike is theirs both: the scheduler, and the steps of a ramp.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from extproc.scheduling.job import Reserve, Unit
 from extproc.scheduling.labels import AnyOf, Condition
+from extproc.scheduling.workloads import Scheduler
+from extproc.spec import Duration, Spec
 
 Conditions = tuple[Condition | AnyOf, ...]
-Ordering = Literal["fifo", "shortest"]
-Guard = Literal["slack", "responseRatio", "none"]
-"""What keeps the longest requests from starving where the shortest is first."""
 Signal = Literal["latency", "ttft", "saturation"]
 
 
@@ -25,37 +28,6 @@ class TrafficPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that the policy is for; none: all."""
     dry_run: bool = False
     """Count what would have happened, and let everything pass."""
-
-
-class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """A class of requests with its share and its patience."""
-
-    name: str = "default"
-    match: Conditions = ()
-    priority: float = 1.0
-    """Share of the capacity under load, relative to the other workloads that wait. Above zero."""
-    tokens: float | None = None
-    """Cost in the queue, in place of the request's own."""
-    queue_timeout: float = 10.0
-
-
-class Scheduler(msgspec.Struct, frozen=True, kw_only=True):
-    """How requests wait."""
-
-    workloads: tuple[Workload, ...] = ()
-    """The first that matches is taken."""
-    default: Workload = Workload()
-    fairness_label_key: str = ""
-    """Inside a workload every value of this label gets the same share."""
-    priority_label_key: str = ""
-    """A label that holds the priority as a number, above what the workload says. Only for labels no client controls."""
-    max_size: int = 1024
-    max_per_flow: int = 512
-    ordering: Ordering = "fifo"
-    """Within one workload and fairness key."""
-    guard: Guard = "slack"
-    slack: float = 4.0
-    """Usual waits by which the longest request may be passed over."""
 
 
 class RateLimiting(TrafficPolicy, frozen=True, kw_only=True):
@@ -118,10 +90,10 @@ class AverageLatencyScheduling(TrafficPolicy, frozen=True, kw_only=True):
     denied_status: int = 503
 
 
-class RampStep(msgspec.Struct, frozen=True):
-    target_accept_percentage: float
-    duration: float
-    """Seconds from the step before to this one's target; of the first step, from its own target."""
+class RampStep(Spec, frozen=True):
+    target_accept_percentage: Annotated[float, Meta(ge=0, le=100)]
+    duration: Duration
+    """Time from the step before to this one's percentage, on a straight line."""
 
 
 class Criterion(msgspec.Struct, frozen=True, kw_only=True):

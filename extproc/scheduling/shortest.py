@@ -23,7 +23,7 @@ from collections import OrderedDict, deque
 import msgspec
 
 from extproc.scheduling.job import Job
-from extproc.scheduling.policy import Guard
+from extproc.scheduling.workloads import Guard
 
 _KEPT = 512
 """Recent durations that F is made of, and waits that the usual one is a mean of."""

@@ -20,16 +20,10 @@ from extproc.resources.load import load
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
 from extproc.scheduling.job import Job
-from extproc.scheduling.policy import (
-    Caching,
-    ConcurrencyScheduling,
-    Policies,
-    QuotaScheduling,
-    RateLimiting,
-    Scheduler,
-    Workload,
-)
+from extproc.scheduling.policy import Caching, ConcurrencyScheduling, Policies, QuotaScheduling, RateLimiting
 from extproc.scheduling.ticket import Admitted, End, FlowPlace, Outcome, Prepared
+from extproc.scheduling.workloads import Scheduler, Workload, WorkloadParameters
+from extproc.spec import Duration
 from tests.support.gateway import Manifest, manifest, pool, route
 from tests.support.traffic import rate, slots
 
@@ -248,7 +242,7 @@ async def test_an_address_of_redis_that_makes_no_sense_is_refused(kit: Kit) -> N
 
 
 def test_the_longest_wait_is_that_of_all_queues_together() -> None:
-    patient = Scheduler(workloads=(Workload(name="w", queue_timeout=40.0),))
+    patient = Scheduler(workloads=[Workload(name="w", parameters=WorkloadParameters(queue_timeout=Duration(40)))])
     policies = Policies(
         quotas=(QuotaScheduling(name="q", bucket_capacity=1, fill_amount=1, scheduler=patient),),
         slots=(ConcurrencyScheduling(name="s", max_concurrency=1),),

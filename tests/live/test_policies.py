@@ -20,9 +20,10 @@ from extproc.resources.load import KINDS, examine, load
 from extproc.resources.printed.reference import example
 from extproc.resources.snapshot import Snapshot
 from extproc.scheduling import policy
-from extproc.scheduling.check import problems
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.labels import AnyOf, Condition, compile_match
+from extproc.scheduling.workloads import LabelMatcher, Workload, WorkloadParameters
+from extproc.spec import Duration
 from extproc.steps.labels import FIXED, PREDICTED
 from tests.resources.manifests import POOL, write
 
@@ -99,16 +100,14 @@ def test_every_kind_is_converted_in_the_order_of_processing(every: policy.Polici
             "ConcurrencySchedulingPolicy",
         )
     ]
-    assert problems(every) == []
     (rate,), (quota,), (slots,) = every.rates, every.quotas, every.slots
     assert (rate.bucket_capacity, rate.fill_amount, rate.interval, rate.unit) == (20000, 1000, 1.0, "tokens")
-    assert quota.scheduler.workloads[0] == policy.Workload(
+    assert quota.scheduler.workloads[0] == Workload(
         name="interactive",
-        match=(Condition("http.request.header.user-type", "equals", ("subscriber",)),),
-        priority=200,
-        queue_timeout=10.0,
+        label_matcher=LabelMatcher(match_labels={"http.request.header.user-type": "subscriber"}),
+        parameters=WorkloadParameters(priority=200, queue_timeout=Duration(10)),
     )
-    assert (slots.scheduler.fairness_label_key, slots.scheduler.ordering) == ("tenant", "shortest")
+    assert (slots.scheduler.fairness_key, slots.scheduler.ordering) == ("tenant", "shortest")
     assert every.adaptive[0].signal == "ttft"
     assert every.caches[0].ttl == 600.0
 
@@ -150,7 +149,7 @@ def test_a_ramp_needs_every_drivers_consent_and_one_complaint(tmp_path: Path) ->
     assert ramp.forward == policy.Criterion(latency=1.5)
     assert ramp.backward == policy.Criterion(latency=4.0, error_rate=0.05)
     assert ramp.reset == policy.Criterion(latency=8.0)
-    assert ramp.steps == (policy.RampStep(5, 60.0), policy.RampStep(100, 600.0))
+    assert ramp.steps == (policy.RampStep(5, Duration(60)), policy.RampStep(100, Duration(600)))
     assert ramp.sticky_label_key == "tenant"
 
 
@@ -217,7 +216,6 @@ def test_what_check_accepts_the_core_accepts(tmp_path: Path, kind: str, changes:
     found = examine(tmp_path, environ={})
     if found.snapshot is not None:
         policies = policies_of(found.snapshot)
-        assert problems(policies) == []
         Flow(policies, 0.0)
         labelling_of(found.snapshot, policies)
 

@@ -7,10 +7,11 @@ from itertools import count
 from extproc.payload.usage import Usage
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.job import Job
-from extproc.scheduling.labels import Condition
 from extproc.scheduling.outcome import Refused
-from extproc.scheduling.policy import Policies, QuotaScheduling, Scheduler, Workload
+from extproc.scheduling.policy import Policies, QuotaScheduling
 from extproc.scheduling.ticket import Admitted, End, FlowPlace, Hit, Outcome
+from extproc.scheduling.workloads import LabelMatcher, Scheduler, Workload, WorkloadParameters
+from extproc.spec import Duration
 
 _ids = count()
 
@@ -30,12 +31,16 @@ def job(prompt: int = 0, output: int = 0, *, key: str = "", max_tokens: int | No
 def tiers(*, timeout: float = 100.0, fairness: str = "", size: int = 20_000, per_flow: int = 20_000) -> Scheduler:
     """Workloads gold (3), silver (2) and bronze (1) by the label `tier`."""
     return Scheduler(
-        workloads=tuple(
-            Workload(name=name, match=(Condition("tier", "equals", (name,)),), priority=weight, queue_timeout=timeout)
+        workloads=[
+            Workload(
+                name=name,
+                label_matcher=LabelMatcher(match_labels={"tier": name}),
+                parameters=WorkloadParameters(priority=weight, queue_timeout=Duration(timeout)),
+            )
             for name, weight in (("gold", 3.0), ("silver", 2.0), ("bronze", 1.0))
-        ),
-        default=Workload(queue_timeout=timeout),
-        fairness_label_key=fairness,
+        ],
+        default_workload_parameters=WorkloadParameters(queue_timeout=Duration(timeout)),
+        fairness_key=fairness,
         max_size=size,
         max_per_flow=per_flow,
     )

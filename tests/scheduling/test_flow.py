@@ -23,11 +23,11 @@ from extproc.scheduling.policy import (
     QuotaScheduling,
     RampStep,
     RateLimiting,
-    Scheduler,
-    Workload,
 )
 from extproc.scheduling.state.claims import Grant
 from extproc.scheduling.ticket import Admitted, End, FlowPlace, Hit, Outcome, PlaceOutcome, Ticket
+from extproc.scheduling.workloads import Scheduler
+from extproc.spec import Duration
 from tests.scheduling.build import admitted, hit, job, quota, refused, run_to, tiers, used, waiting
 
 ANSWER = b'{"choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'
@@ -288,7 +288,7 @@ def test_who_comes_after_a_queue_has_emptied_is_asked_for_afresh() -> None:
 
 def test_dry_run_counts_and_lets_pass() -> None:
     policies = Policies(
-        ramps=(LoadRamping(name="ramp", steps=(RampStep(0, 0),), dry_run=True),),
+        ramps=(LoadRamping(name="ramp", steps=(RampStep(0, Duration(0)),), dry_run=True),),
         rates=(RateLimiting(name="r", bucket_capacity=1, fill_amount=0, dry_run=True),),
         concurrency=(ConcurrencyLimiting(name="c", max_concurrency=1, dry_run=True),),
         quotas=(QuotaScheduling(name="q", bucket_capacity=1, fill_amount=0, dry_run=True),),
@@ -479,7 +479,7 @@ def test_every_token_and_slot_is_conserved_over_a_hundred_thousand_random_ending
 def test_a_hit_skips_the_queue() -> None:
     policies = Policies(
         caches=(Caching(name="k"),),
-        quotas=(QuotaScheduling(name="q", bucket_capacity=1, fill_amount=0, scheduler=Scheduler(default=Workload())),),
+        quotas=(QuotaScheduling(name="q", bucket_capacity=1, fill_amount=0, scheduler=Scheduler()),),
     )
     flow = Flow(policies, 0)
     first = admitted(flow.enter(job(key="x"), 0))

@@ -6,9 +6,15 @@ from extproc.scheduling.flow import Flow
 from extproc.scheduling.policy import Criterion, LoadRamping, Policies, RampStep
 from extproc.scheduling.ramp import Ramp
 from extproc.scheduling.ticket import End
+from extproc.spec import Duration
 from tests.scheduling.build import admitted, job, refused
 
-STEPS = (RampStep(10, 0), RampStep(50, 100), RampStep(50, 50), RampStep(100, 10))
+STEPS = (
+    RampStep(10, Duration(0)),
+    RampStep(50, Duration(100)),
+    RampStep(50, Duration(50)),
+    RampStep(100, Duration(10)),
+)
 
 
 def ramp(**more: object) -> Ramp:
@@ -28,8 +34,12 @@ def test_the_share_of_requests_is_the_percentage() -> None:
     subject = ramp()
     accepted = sum(subject.accepts(job(), 50) for _ in range(10_000))
     assert accepted == pytest.approx(3000, rel=0.06)
-    assert not any(Ramp(LoadRamping(name="r", steps=(RampStep(0, 0),)), 0).accepts(job(), 0) for _ in range(1000))
-    assert all(Ramp(LoadRamping(name="r", steps=(RampStep(100, 0),)), 0).accepts(job(), 0) for _ in range(1000))
+    assert not any(
+        Ramp(LoadRamping(name="r", steps=(RampStep(0, Duration(0)),)), 0).accepts(job(), 0) for _ in range(1000)
+    )
+    assert all(
+        Ramp(LoadRamping(name="r", steps=(RampStep(100, Duration(0)),)), 0).accepts(job(), 0) for _ in range(1000)
+    )
 
 
 def test_who_is_in_stays_in() -> None:
@@ -123,7 +133,9 @@ def test_replicas_agree_on_the_newest_state() -> None:
 
 
 def test_a_flow_refuses_with_403_and_learns_from_endings() -> None:
-    policy = LoadRamping(name="ramp", steps=(RampStep(0, 0), RampStep(100, 100)), reset=CRITERIA["reset"])
+    policy = LoadRamping(
+        name="ramp", steps=(RampStep(0, Duration(0)), RampStep(100, Duration(100))), reset=CRITERIA["reset"]
+    )
     flow = Flow(Policies(ramps=(policy,)), 0)
     no = refused(flow.enter(job(), 0))
     assert (no.status, no.reason, no.kind) == (403, "ramped_out", "ramp")

@@ -1,14 +1,11 @@
-"""Live state and explanations, which change nothing; and what the check finds."""
+"""Live state and explanations, which change nothing."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 import pytest
 
 from extproc.exchange.endings import REFUSALS, Ending
-from extproc.scheduling.check import problems
 from extproc.scheduling.flow import Flow
 from extproc.scheduling.labels import Condition
 from extproc.scheduling.policy import (
@@ -16,22 +13,19 @@ from extproc.scheduling.policy import (
     Caching,
     ConcurrencyLimiting,
     ConcurrencyScheduling,
-    Criterion,
     LoadRamping,
     Policies,
     QuotaScheduling,
     RampStep,
     RateLimiting,
-    Scheduler,
-    TrafficPolicy,
-    Workload,
 )
 from extproc.scheduling.report import explain, state
 from extproc.scheduling.ticket import Admitted, FlowPlace
+from extproc.spec import Duration
 from tests.scheduling.build import admitted, job, refused, tiers
 
 ALL = Policies(
-    ramps=(LoadRamping(name="ramp", steps=(RampStep(100, 0),)),),
+    ramps=(LoadRamping(name="ramp", steps=(RampStep(100, Duration(0)),)),),
     rates=(RateLimiting(name="rate", unit="tokens", limit_by_label_key="user", bucket_capacity=100, fill_amount=1),),
     concurrency=(ConcurrencyLimiting(name="limit", max_concurrency=3),),
     caches=(Caching(name="cache", match=(Condition("route", "equals", ("x",)),)),),
@@ -76,7 +70,7 @@ def test_why_a_request_would_pass_or_wait() -> None:
 @pytest.mark.parametrize(
     ("policies", "before", "tokens", "code"),
     [
-        (Policies(ramps=(LoadRamping(name="p", steps=(RampStep(0, 0),)),)), 0, 1, "ramped_out"),
+        (Policies(ramps=(LoadRamping(name="p", steps=(RampStep(0, Duration(0)),)),)), 0, 1, "ramped_out"),
         (Policies(rates=ALL.rates), 2, 50, "rate_limited"),
         (Policies(concurrency=ALL.concurrency), 3, 1, "too_many_in_flight"),
         (Policies(quotas=(msgspec.structs.replace(ALL.quotas[0], unit="tokens"),)), 0, 50, "exceeds_quota"),
@@ -109,61 +103,3 @@ def test_explanations_come_true() -> None:
         assert isinstance(outcome, Admitted if row.says == "pass" else FlowPlace)
         if isinstance(outcome, FlowPlace) and i % 3 == 0:
             outcome.leave(now)
-
-
-def test_good_policies_have_no_problems() -> None:
-    assert problems(ALL, frozenset({"user", "route", "tier", "tenant"})) == []
-
-
-SLOTS: dict[str, Any] = {"name": "s", "max_concurrency": 1}
-RAMP: dict[str, Any] = {"name": "r", "steps": (RampStep(1, 0),)}
-
-
-@pytest.mark.parametrize(
-    ("policy", "field"),
-    [
-        (RateLimiting(name="r", bucket_capacity=0, fill_amount=1), "bucket_capacity"),
-        (RateLimiting(name="r", bucket_capacity=1, fill_amount=-1), "fill_amount"),
-        (RateLimiting(name="r", bucket_capacity=1, fill_amount=0), "fill_amount"),
-        (RateLimiting(name="r", bucket_capacity=1, fill_amount=1, interval=float("nan")), "interval"),
-        (RateLimiting(name="r", bucket_capacity=1, fill_amount=1, limit_by_label_key="usr"), "limit_by_label_key"),
-        (
-            RateLimiting(name="r", bucket_capacity=1, fill_amount=1, match=(Condition("user", "regex", ("(",)),)),
-            "match",
-        ),
-        (ConcurrencyLimiting(name="c", max_concurrency=0), "max_concurrency"),
-        (ConcurrencyScheduling(**SLOTS, scheduler=Scheduler(max_size=0)), "scheduler.max_size"),
-        (
-            ConcurrencyScheduling(**SLOTS, scheduler=Scheduler(default=Workload(priority=0))),
-            "scheduler.workloads.default.priority",
-        ),
-        (ConcurrencyScheduling(**SLOTS, scheduler=Scheduler(workloads=(Workload(),))), "scheduler.workloads"),
-        (AverageLatencyScheduling(name="a", long_term=10), "long_term"),
-        (LoadRamping(name="r", steps=()), "steps"),
-        (LoadRamping(name="r", steps=(RampStep(101, 1),)), "steps[0].target_accept_percentage"),
-        (LoadRamping(**RAMP, forward=Criterion(latency=5), reset=Criterion(latency=4)), "forward"),
-        (LoadRamping(**RAMP, forward=Criterion()), "forward"),
-        (Caching(name="c", ttl=0), "ttl"),
-        (
-            Caching(name="c", match=(Condition("user", "equals", ("a",)), Condition("user", "equals", ("b",)))),
-            "match",
-        ),
-    ],
-)
-def test_what_is_wrong_is_found(policy: TrafficPolicy, field: str) -> None:
-    groups: dict[type[TrafficPolicy], str] = {
-        RateLimiting: "rates",
-        ConcurrencyLimiting: "concurrency",
-        ConcurrencyScheduling: "slots",
-        AverageLatencyScheduling: "adaptive",
-        LoadRamping: "ramps",
-        Caching: "caches",
-    }
-    fields: dict[str, Any] = {groups[type(policy)]: (policy,)}
-    found = problems(Policies(**fields), frozenset({"user", "tenant"}))
-    assert [problem.field for problem in found] == [field]
-
-
-def test_names_are_unique() -> None:
-    policies = Policies(caches=(Caching(name="x"),), concurrency=(ConcurrencyLimiting(name="x", max_concurrency=1),))
-    assert [problem.policy for problem in problems(policies)] == ["x"]

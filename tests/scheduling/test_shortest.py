@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from extproc.scheduling.fair import FairQueue
 from extproc.scheduling.job import Job
-from extproc.scheduling.policy import ConcurrencyScheduling, Scheduler
+from extproc.scheduling.policy import ConcurrencyScheduling
 from extproc.scheduling.shortest import ServiceTime, Shortest, Shortness
 from extproc.scheduling.slots import SlotLine
+from extproc.scheduling.workloads import Scheduler
 
 _ids = count()
 

@@ -25,6 +25,7 @@ from extproc.scheduling.state.claims import BucketClaim, Claim, Claims, Grant, L
 from extproc.scheduling.ticket import Prepared
 from extproc.shared.fallback import Local, LocalBucket
 from extproc.shared.store import RedisStore
+from extproc.spec import Duration
 from tests.shared.clock import Clock
 from tests.shared.conftest import Open
 from tests.support.redis import RedisServer
@@ -214,7 +215,9 @@ def test_alone_a_large_request_leaves_a_debt() -> None:
 
 
 async def test_ramps_are_shared(server: RedisServer, connect: Open, clock: Clock) -> None:
-    policy = LoadRamping(name="ramp", steps=(RampStep(0.0, 10.0), RampStep(100.0, 100.0)), start=False)
+    policy = LoadRamping(
+        name="ramp", steps=(RampStep(0.0, Duration(10.0)), RampStep(100.0, Duration(100.0))), start=False
+    )
     stores = [await connect(server, heartbeat=1000.0), await connect(server, heartbeat=1000.0)]
     ramps = [Ramp(policy, clock.now), Ramp(policy, clock.now)]
     for store, ramp in zip(stores, ramps, strict=True):
@@ -235,7 +238,9 @@ async def test_ramps_are_shared(server: RedisServer, connect: Open, clock: Clock
 async def test_a_ramp_that_started_later_adopts_the_earlier_one(
     server: RedisServer, connect: Open, clock: Clock
 ) -> None:
-    policy = LoadRamping(name="ramp", steps=(RampStep(0.0, 10.0), RampStep(100.0, 100.0)), start=True)
+    policy = LoadRamping(
+        name="ramp", steps=(RampStep(0.0, Duration(10.0)), RampStep(100.0, Duration(100.0))), start=True
+    )
     store = await connect(server, heartbeat=1000.0)
     early, late = Ramp(policy, clock.now - 60), Ramp(policy, clock.now)
     for ramp in (early, late, early):

@@ -27,10 +27,11 @@ from extproc.scheduling.policy import (
     QuotaScheduling,
     RampStep,
     RateLimiting,
-    Scheduler,
 )
 from extproc.scheduling.state.claims import CacheEntry
 from extproc.scheduling.ticket import End, FlowPlace, Outcome, Prepared
+from extproc.scheduling.workloads import Scheduler
+from extproc.spec import Duration
 from extproc.steps.admission import Admission
 from extproc.steps.admit import replay
 from extproc.steps.head import RequestHead
@@ -155,7 +156,11 @@ def test_what_a_policy_does_not_need_is_not_predicted() -> None:
 @pytest.mark.parametrize(
     ("policies", "expected", "after"),
     [
-        ({"ramps": (LoadRamping(name="r", steps=(RampStep(0, 1),)),)}, (403, "permission_error", "ramped_out"), None),
+        (
+            {"ramps": (LoadRamping(name="r", steps=(RampStep(0, Duration(1)),)),)},
+            (403, "permission_error", "ramped_out"),
+            None,
+        ),
         (
             {"rates": (RateLimiting(name="r", bucket_capacity=1, fill_amount=1, interval=8, delay_initial_fill=True),)},
             (429, "rate_limit_error", "rate_limited"),

@@ -18,13 +18,8 @@ from extproc.payload.usage import Usage
 from extproc.pool.policy import LeastRequests, ScoredPolicy
 from extproc.pool.pool import Pool
 from extproc.scheduling.flow import Flow
-from extproc.scheduling.policy import (
-    Caching,
-    ConcurrencyScheduling,
-    Policies,
-    RateLimiting,
-    Scheduler,
-)
+from extproc.scheduling.policy import Caching, ConcurrencyScheduling, Policies, RateLimiting
+from extproc.scheduling.workloads import Scheduler
 from extproc.steps import pipeline
 from extproc.steps.labels import Labelling
 from extproc.steps.live import Live

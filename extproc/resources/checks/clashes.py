@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from extproc.resources.checks.scope import Located, Scope
-from extproc.resources.kinds.selectors import selector_conditions
+from extproc.resources.kinds.selectors import Selector, selector_conditions
 from extproc.resources.kinds.traffic import (
     AverageLatencySchedulingPolicy,
     CachingPolicy,
@@ -18,7 +18,6 @@ from extproc.resources.kinds.traffic import (
     RateLimitingPolicy,
     TrafficPolicy,
 )
-from extproc.resources.kinds.workloads import Selector
 from extproc.resources.problems import Problem
 from extproc.scheduling.labels import Condition
 

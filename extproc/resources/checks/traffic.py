@@ -8,7 +8,7 @@ from extproc.prediction.features import USUAL
 from extproc.resources.checks.labels import KnownLabels
 from extproc.resources.checks.scope import Located, Scope
 from extproc.resources.checks.values import bad_regex
-from extproc.resources.kinds.selectors import ANY_SERVICE, matcher_conditions, selector_conditions
+from extproc.resources.kinds.selectors import ANY_SERVICE, Selector, selector_conditions
 from extproc.resources.kinds.traffic import (
     AverageLatencySchedulingPolicy,
     CachingPolicy,
@@ -19,15 +19,10 @@ from extproc.resources.kinds.traffic import (
     RampDriver,
     RateLimitingPolicy,
 )
-from extproc.resources.kinds.workloads import (
-    LabelMatcher,
-    Scheduler,
-    Selector,
-    WorkloadParameters,
-)
 from extproc.resources.problems import Problem, nearest
 from extproc.resources.shape import Path
 from extproc.scheduling.labels import BadCondition, Condition, compile_match
+from extproc.scheduling.workloads import LabelMatcher, Scheduler, WorkloadParameters, matcher_conditions
 from extproc.steps.head import CLIENT_CREDENTIALS
 from extproc.steps.labels import HEADER, TENANT
 

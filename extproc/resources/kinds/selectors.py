@@ -1,16 +1,30 @@
-"""Selectors and label matchers of the traffic policies as conditions on labels."""
+"""Which requests a traffic policy is for: selectors, and what they say as conditions on labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from extproc.resources.kinds.workloads import LabelMatcher, Selector
-from extproc.scheduling.labels import AnyOf, Condition, Operator
+from msgspec import field
+
+from extproc.resources.base import Spec
+from extproc.scheduling.labels import AnyOf, Condition
 from extproc.scheduling.policy import Conditions
+from extproc.scheduling.workloads import LabelMatcher, matcher_conditions
 
 ANY_SERVICE = ("", "any", "*")
 """What `service` says for every host."""
-_OPERATORS: dict[str, Operator] = {"In": "in", "NotIn": "notIn", "Exists": "exists", "DoesNotExist": "doesNotExist"}
+
+
+class Selector(Spec, frozen=True, kw_only=True):
+    """Requests that a policy is for: all conditions given must hold."""
+
+    service: str = ""
+    """Host of the route, as in `LLMRoute` `spec.host`. Empty or `any`: every host."""
+    agent_group: str = ""
+    """Accepted for compatibility and not looked at: one gateway is one group."""
+    control_point: str = ""
+    """Likewise: every request passes one point."""
+    label_matcher: LabelMatcher = field(default_factory=LabelMatcher)
 
 
 def match_of(selectors: Sequence[Selector]) -> Conditions:
@@ -27,15 +41,3 @@ def selector_conditions(selector: Selector) -> tuple[Condition, ...]:
     if selector.service in ANY_SERVICE:
         return matcher
     return (Condition("host", "equals", (selector.service,)), *matcher)
-
-
-def matcher_conditions(matcher: LabelMatcher) -> tuple[Condition, ...]:
-    """All that one label matcher asks for, each pattern with a prefix, a regular expression, or both."""
-    found = [Condition(key, "equals", (value,)) for key, value in matcher.match_labels.items()]
-    found += [Condition(each.key, _OPERATORS[each.operator], tuple(each.values)) for each in matcher.match_expressions]
-    for pattern in matcher.match_patterns:
-        if pattern.prefix is not None:
-            found.append(Condition(pattern.key, "prefix", (pattern.prefix,)))
-        if pattern.regex is not None:
-            found.append(Condition(pattern.key, "regex", (pattern.regex,)))
-    return tuple(found)

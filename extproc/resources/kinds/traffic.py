@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from extproc.resources.base import Duration, Metadata, Size, Spec
-from extproc.resources.kinds.workloads import Positive, Scheduler, Selector
+from extproc.resources.kinds.selectors import Selector
+from extproc.scheduling.policy import RampStep
+from extproc.scheduling.workloads import Positive, Scheduler
 
 Amount = Annotated[float, Meta(ge=0)]
 Capacity = Annotated[float, Meta(ge=1)]
@@ -238,12 +240,6 @@ class RampSampler(Spec, frozen=True, kw_only=True):
     label_key: str = ""
     """Requests with the same value of this label are accepted or refused together. Default: each by itself."""
     selectors: list[Selector] = []
-
-
-class RampStep(Spec, frozen=True, kw_only=True):
-    target_accept_percentage: Annotated[float, Meta(ge=0, le=100)]
-    duration: Duration
-    """Time from the step before to this one's percentage, on a straight line."""
 
 
 class LoadRamp(Spec, frozen=True, kw_only=True):

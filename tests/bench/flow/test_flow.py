@@ -13,14 +13,16 @@ from bench.flow.__main__ import main
 from bench.flow.bars import Bar, quantile, rows
 from bench.flow.gateway import Call, Fate, Gateway
 from extproc.prediction.evaluate import Pair
-from extproc.scheduling.policy import ConcurrencyScheduling, Policies, Scheduler, Workload
+from extproc.scheduling.policy import ConcurrencyScheduling, Policies
+from extproc.scheduling.workloads import Scheduler, WorkloadParameters
 from extproc.simulate.profile import PROFILES
+from extproc.spec import Duration
 
 PROFILE = PROFILES["8b-a100"]
 
 
 def slots(number: int, *, timeout: float = 1e6) -> Policies:
-    scheduler = Scheduler(default=Workload(queue_timeout=timeout))
+    scheduler = Scheduler(default_workload_parameters=WorkloadParameters(queue_timeout=Duration(timeout)))
     return Policies(slots=(ConcurrencyScheduling(name="slots", max_concurrency=number, scheduler=scheduler),))
 
 

@@ -1,4 +1,4 @@
-"""Which requests a traffic policy is for, and how they wait."""
+"""How the requests of a traffic policy wait, as manifests say it: label matchers, workloads, the scheduler."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
-from extproc.resources.base import Duration, Spec
+from extproc.scheduling.labels import Condition, Operator
+from extproc.spec import Duration, Spec
 
+Guard = Literal["slack", "responseRatio", "none"]
 Positive = Annotated[int, Meta(ge=1)]
+_OPERATORS: dict[str, Operator] = {"In": "in", "NotIn": "notIn", "Exists": "exists", "DoesNotExist": "doesNotExist"}
 
 
 class MatchExpression(Spec, frozen=True, kw_only=True):
@@ -36,16 +39,16 @@ class LabelMatcher(Spec, frozen=True, kw_only=True):
     match_patterns: list[LabelPattern] = []
 
 
-class Selector(Spec, frozen=True, kw_only=True):
-    """Requests that a policy is for: all conditions given must hold."""
-
-    service: str = ""
-    """Host of the route, as in `LLMRoute` `spec.host`. Empty or `any`: every host."""
-    agent_group: str = ""
-    """Accepted for compatibility and not looked at: one gateway is one group."""
-    control_point: str = ""
-    """Likewise: every request passes one point."""
-    label_matcher: LabelMatcher = field(default_factory=LabelMatcher)
+def matcher_conditions(matcher: LabelMatcher) -> tuple[Condition, ...]:
+    """All that one label matcher asks for, each pattern with a prefix, a regular expression, or both."""
+    found = [Condition(key, "equals", (value,)) for key, value in matcher.match_labels.items()]
+    found += [Condition(each.key, _OPERATORS[each.operator], tuple(each.values)) for each in matcher.match_expressions]
+    for pattern in matcher.match_patterns:
+        if pattern.prefix is not None:
+            found.append(Condition(pattern.key, "prefix", (pattern.prefix,)))
+        if pattern.regex is not None:
+            found.append(Condition(pattern.key, "regex", (pattern.regex,)))
+    return tuple(found)
 
 
 class WorkloadParameters(Spec, frozen=True, kw_only=True):
@@ -80,7 +83,7 @@ class Scheduler(Spec, frozen=True, kw_only=True):
     """Label that holds a priority as a number, in place of the workload's. Only for labels that no client sets."""
     ordering: Literal["fifo", "shortest"] = "fifo"
     """`shortest`: within one workload and fairness key, the answer predicted to be shortest comes first."""
-    guard: Literal["slack", "responseRatio", "none"] = "slack"
+    guard: Guard = "slack"
     """With `ordering: shortest`, what keeps the longest from starving: `slack` limits how long they are passed over,
     `responseRatio` serves the highest (wait + expected time) / expected time, `none` the shortest."""
     slack: Annotated[float, Meta(gt=0, le=100)] = 4.0
