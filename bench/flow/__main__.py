@@ -6,7 +6,7 @@ Everything but the two kinds of CPU time is the same in every run. A part is a f
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -23,35 +23,37 @@ Part = Callable[[], tuple[str, list[Bar]]]
 @click.option("--data", type=click.Path(path_type=Path), default=FOLDER, help="Folder with `text` and `traces`.")
 @click.option("--quick", is_flag=True, help="Less of everything: to see that it works.")
 @click.option("--predictor", "only_predictor", is_flag=True, help="Only the predictor.")
+@click.option("--shortest", "only_shortest", is_flag=True, help="Only shortest job first.")
 @click.option("--pairs", type=click.Path(path_type=Path), help="JSON lines with prompt, model, and response or tokens.")
-def main(data: Path, quick: bool, only_predictor: bool, pairs: Path | None) -> None:
+def main(data: Path, quick: bool, only_predictor: bool, only_shortest: bool, pairs: Path | None) -> None:
     """Play and measure every part."""
-    needed = [pairs or data / predictor.PAIRS, *([] if only_predictor else [data / fleet.TRACE])]
+    known = pairs or data / predictor.PAIRS
+    needed = [known, *([] if only_predictor or only_shortest else [data / fleet.TRACE])]
     missing = [str(path) for path in needed if not path.is_file()]
     if missing:
         say(f"{', '.join(missing)} is missing: give the folder with --data.")
         say("Pairs are of Arena-Hard v0.1 (Apache-2.0), the trace is Azure's LLM inference trace 2023 (CC BY).")
         sys.exit(2)
-    bars = play(parts(data, pairs or data / predictor.PAIRS, quick=quick, only_predictor=only_predictor))
+    only = [name for name, asked in (("predictor", only_predictor), ("shortest", only_shortest)) if asked]
+    bars = play(parts(data, known, quick=quick, only=only))
     say("")
     for bar in bars:
         say(str(bar))
     sys.exit(0 if all(bar.ok for bar in bars) else 1)
 
 
-def parts(data: Path, pairs: Path, *, quick: bool, only_predictor: bool) -> list[Part]:
-    """In the order in which they are shown."""
+def parts(data: Path, pairs: Path, *, quick: bool, only: Sequence[str] = ()) -> list[Part]:
+    """In the order in which they are shown; `only` names those wanted, if not all are."""
     known = predictor.read_pairs(pairs)
-    if only_predictor:
-        return [lambda: predictor.report(known)]
-    return [
-        lambda: exact.report(QUICK_ENDINGS if quick else ENDINGS),
-        lambda: fleet.report(data, quick=quick),
-        lambda: predictor.report(known),
-        lambda: ssjf.report(known, quick=quick),
-        cost.report,
-        shared.report,
-    ]
+    found: dict[str, Part] = {
+        "exact": lambda: exact.report(QUICK_ENDINGS if quick else ENDINGS),
+        "fleet": lambda: fleet.report(data, quick=quick),
+        "predictor": lambda: predictor.report(known),
+        "shortest": lambda: ssjf.report(known, quick=quick),
+        "cost": cost.report,
+        "shared": shared.report,
+    }
+    return [part for name, part in found.items() if not only or name in only]
 
 
 def play(wanted: list[Part]) -> list[Bar]:
