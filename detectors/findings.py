@@ -42,6 +42,7 @@ CATEGORIES: Mapping[str, str] = {
     "BUSINESS_ROADMAP": "plans, products and projects that are not announced",
     "BUSINESS_SECURITY": "weaknesses, incidents and set-up of the company's own systems",
     "BUSINESS_LEGAL": "legal disputes, investigations and deals",
+    "BUSINESS_TECHNOLOGY": "technical know-how: source code, formulas, process parameters, yields, suppliers",
     "DENY_PATTERN": "a deny pattern of the policy matched",
     "ALLOW_PATTERN": "no allow pattern of the policy matched",
     "JUDGE": "the private model's verdict",

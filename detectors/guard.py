@@ -231,7 +231,7 @@ class Guard:
             run.exceeded("classifier", self._over_budget, 0, size)
             return {}, {}
         try:
-            prediction = classifier.predict(text, thresholds=switch.thresholds)
+            prediction = classifier.predict(text, thresholds=switch.thresholds, level=switch.level)
         except Exception:
             log.exception("the classifier failed")
             run.exceeded("classifier", switch.failure_mode, 0, size)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from detectors.alarms import LEVEL, Level
 from detectors.findings import CATEGORIES
 
 Action = Literal["deny", "mask", "report"]
@@ -58,6 +59,8 @@ class ClassifierSwitch(Switch, frozen=True, kw_only=True):
     """Label of a foreign model to its category; an empty string for a label that is no finding."""
     thresholds: Mapping[str, float] = {}
     """Category to the probability from which it counts; what is absent has the model's own threshold."""
+    level: Level = LEVEL
+    """Which of the model's own thresholds."""
 
 
 PRESIDIO_CATEGORIES: Mapping[str, str] = {

@@ -15,6 +15,7 @@ import msgspec
 
 from bench.detectors.table import MISSING, Bar, Bench, Section, capped, examined, percent, rows
 from detectors import Check
+from detectors.training import hand
 from detectors.training.split import held_out
 
 Record = dict[str, Any]
@@ -51,6 +52,9 @@ SOURCES: Mapping[str, Source] = {
     "unlabelled_en_handbooks": Source(_fields("text"), lambda record: str(record["number"] // 40), prompts=False),
     "unlabelled_zh_docs": Source(_fields("text"), lambda record: str(record["number"] // 40), prompts=False),
 }
+KINDS = ("exam", "roleplay", "code", "news", "answer")
+KIND = 0.5
+_STATEMENTS = frozenset({"injection", "business"})
 _OF_TEXTS = frozenset({"INJECTION", "UNCHECKED", "SECRET"})
 _NAMES = frozenset({"PERSON", "ORGANIZATION", "LOCATION", "POSITION", "PROJECT"})
 
@@ -96,6 +100,24 @@ def prompts(folder: Path, most: int) -> dict[str, list[str]]:
     return {name: held_texts(folder, name, most) for name, source in SOURCES.items() if source.prompts}
 
 
+def by_kind(folder: Path, most: int) -> dict[str, list[str]]:
+    """Held-out harmless texts by KINDS: written by hand on other occasions, and of the shared sets of that kind."""
+    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for row in hand.rows():
+        kind = row.source.split("/")[-1]
+        if row.source.startswith("hand/harmless") and kind in found and held_out(_family(row.source), row.group):
+            found[kind].append(row.text)
+    found["roleplay"] += held_texts(folder, "benign_en_roleplay_prompts", most)
+    arena = "prompt_response_en_arena_hard"
+    answers = [each["response"] for each in records(folder, arena) if held_out(arena, str(each["prompt"]))]
+    found["answer"] += capped(answers, most)
+    return found
+
+
+def _family(source: str) -> str:
+    return "/".join(source.split("/")[:2])
+
+
 def groups_of(check: Check) -> set[str]:
     """Which of `GROUPS` a text is flagged for."""
     categories = {found.category for found in check.findings}
@@ -124,11 +146,16 @@ def run(bench: Bench) -> Section:
         "numbers and addresses, which count as values here.",
     )
     known = bench.full is not None
+    kinds = by_kind(bench.folder, bench.most)
+    alarms = {kind: [groups_of(examined(guard, text)) & _STATEMENTS for text in texts] for kind, texts in kinds.items()}
+    shares = {kind: percent(sum(map(bool, found)), len(found)) for kind, found in alarms.items()}
+    table = [[kind, len(alarms[kind]), f"{share:.2f}"] for kind, share in shares.items()]
     return Section(
         "Benign texts that training never read",
-        remarks,
+        (*remarks, rows(["% flagged for a statement", "texts", "flagged"], table)),
         (
             Bar("benign-injection-flagged", percent(total["injection"], seen) if known else MISSING, 1.0),
             Bar("benign-business-flagged", percent(total["business"], seen) if known else MISSING, 1.0),
+            *(Bar(f"benign-{kind}-flagged", shares[kind] if known else MISSING, KIND) for kind in KINDS),
         ),
     )

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from bench.detectors.table import MISSING, Bar, Bench, Counts, Section, examined, percent, rows
+from bench.detectors.benign import prompts
+from bench.detectors.table import MISSING, Bar, Bench, Counts, Section, examined, percent, rows, threshold_at
+from detectors import Check
 
 LANGUAGES = ("zh", "en")
-PRECISION, RECALL, PUBLIC = 0.93, 0.90, 1.0
+RECALL, BOTH, PUBLIC = 75.0, 55.0, 0.5
+EVERYDAY = 0.01
+"""Share of everyday prompts that may be flagged where recall is measured."""
 Flags = Callable[[str], frozenset[str]]
 
 
@@ -73,35 +78,69 @@ def score(data: Sequence[Row], flags: Flags) -> Result:
 
 
 def run(bench: Bench) -> Section:
-    title = "Business information: minimal pairs, shipped thresholds"
-    names = [f"business-{what}{tail}" for what in ("precision", "recall") for tail in ("", "-zh", "-en")]
+    title = "Business information: minimal pairs"
     if bench.model is None:
-        bars = [Bar(name, MISSING, PRECISION if "precision" in name else RECALL, least=True) for name in names]
+        wanted = [(f"business-{what}-{language}", limit) for what, limit in _BARS for language in LANGUAGES]
+        bars = [Bar(name, MISSING, limit, least=True) for name, limit in wanted]
         return Section(title, ("needs the classifier",), (*bars, Bar("business-public-flagged", MISSING, PUBLIC)))
     guard = bench.model
+    seen: dict[str, Check] = {}
+
+    def check(text: str) -> Check:
+        if text not in seen:
+            seen[text] = examined(guard, text)
+        return seen[text]
 
     def flags(text: str) -> frozenset[str]:
-        found = examined(guard, text).findings
-        return frozenset(each.category for each in found if each.category.startswith("BUSINESS_"))
+        return frozenset(each.category for each in check(text).findings if each.category.startswith("BUSINESS_"))
 
+    everyday = [text for texts in prompts(bench.folder, bench.most).values() for text in texts]
     results = {language: score(read(language), flags) for language in LANGUAGES}
-    both = sum((result.rows for result in results.values()), Counts())
-    counts = {"": both, **{f"-{language}": result.rows for language, result in results.items()}}
+    at_one: dict[str, Result] = {}
+    for language in LANGUAGES:
+        quiet = [highest(check(text)) for text in everyday if is_chinese(text) == (language == "zh")]
+        limit = threshold_at(quiet, EVERYDAY)
+        at_one[language] = score(read(language), partial(_above, check, limit))
     flagged, public = (
         sum(getattr(result, name) for result in results.values()) for name in ("public_flagged", "public")
     )
     return Section(
         title,
-        (_table(results), _categories(results)),
+        (
+            "At the thresholds as shipped:",
+            _table(results),
+            _categories(results),
+            "At one threshold that 1 % of the language's held-out everyday prompts reach, whatever the category:",
+            _table(at_one),
+        ),
         (
             *(
-                Bar(f"business-precision{tail}", count.precision, PRECISION, least=True)
-                for tail, count in counts.items()
+                Bar(f"business-recall-1pct-{language}", 100 * result.rows.recall, RECALL, least=True)
+                for language, result in at_one.items()
             ),
-            *(Bar(f"business-recall{tail}", count.recall, RECALL, least=True) for tail, count in counts.items()),
+            *(
+                Bar(f"business-pairs-right-{language}", percent(result.pairs_right, result.pairs), BOTH, least=True)
+                for language, result in at_one.items()
+            ),
             Bar("business-public-flagged", percent(flagged, public), PUBLIC),
         ),
     )
+
+
+_BARS = (("recall-1pct", RECALL), ("pairs-right", BOTH))
+
+
+def _above(check: Callable[[str], Check], limit: float, text: str) -> frozenset[str]:
+    return frozenset({"BUSINESS"}) if highest(check(text)) > limit else frozenset()
+
+
+def highest(check: Check) -> float:
+    """The highest probability of a category of business information."""
+    return max((value for name, value in check.scores.items() if name.startswith("BUSINESS_")), default=0.0)
+
+
+def is_chinese(text: str) -> bool:
+    return any("\u4e00" <= letter <= "\u9fff" for letter in text)
 
 
 def _table(results: dict[str, Result]) -> str:

@@ -9,9 +9,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-SHAPES = 6
-"""How many token types there are: three of case, twice for whether a token continues the word before it."""
-
 PIECE = 8192
 """Characters that are tokenised at a time, so that no run without spaces costs more than its length."""
 
@@ -23,7 +20,6 @@ class Encoded(msgspec.Struct, frozen=True):
     """The tokens of a text, without marks of beginning and end; arrays of equal length."""
 
     ids: Ints
-    types: Ints
     starts: Ints
     ends: Ints
     codes: Codes
@@ -33,36 +29,6 @@ class Encoded(msgspec.Struct, frozen=True):
 def code_points(text: str) -> Codes:
     """The characters of TEXT as numbers."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
-def classes(codes: Codes) -> npt.NDArray[np.uint8]:
-    """Per character: bit 1 for a capital letter, bit 2 for a space."""
-    kinds = ((codes >= 65) & (codes <= 90)).astype(np.uint8)
-    kinds[(codes == 32) | ((codes >= 9) & (codes <= 13))] |= 2
-    other = (codes > 127) & ((codes < 0x3001) | (codes > 0xD7FF))
-    if other.any():
-        for code in np.unique(codes[other]):
-            letter = chr(int(code))
-            if letter.isupper():
-                kinds[codes == code] |= 1
-            elif letter.isspace():
-                kinds[codes == code] |= 2
-    return kinds
-
-
-def shapes(kinds: npt.NDArray[np.uint8], starts: Ints, ends: Ints) -> Ints:
-    """Token types of the tokens at `starts` to `ends` of a text whose characters have these `kinds`.
-
-    0 no capital, 1 one capital, at the beginning, 2 other capitals; plus 3 where no space stands before the token. The
-    vocabulary itself is in lower case, so that a word and its shouted form share one vector.
-    """
-    if not len(starts):
-        return np.zeros(0, np.int64)
-    capitals = np.concatenate(([0], np.cumsum(kinds & 1)))
-    count = capitals[ends] - capitals[starts]
-    case = np.where(count == 0, 0, np.where((count == 1) & (kinds[starts] & 1 == 1), 1, 2))
-    glued = (starts > 0) & (kinds[np.maximum(starts - 1, 0)] & 2 == 0)
-    return np.asarray(case + 3 * glued, np.int64)
 
 
 def encode(tokenise: Callable[..., Any], text: str) -> Encoded:
@@ -81,9 +47,7 @@ def encode(tokenise: Callable[..., Any], text: str) -> Encoded:
         start = end
     pairs = [np.asarray(part, np.int64).reshape(-1, 2) + begin for part, begin in zip(offsets, begins, strict=True)]
     both = np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
-    return Encoded(
-        np.asarray(ids, np.int64), shapes(classes(codes), both[:, 0], both[:, 1]), both[:, 0], both[:, 1], codes
-    )
+    return Encoded(np.asarray(ids, np.int64), both[:, 0], both[:, 1], codes)
 
 
 def _cut(text: str, start: int) -> int:

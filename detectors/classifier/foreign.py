@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectors.alarms import LEVEL, Level
 from detectors.classifier.errors import ModelError
 from detectors.classifier.files import load_session, load_tokenizer
 from detectors.classifier.prediction import Classifier, Prediction, moved
@@ -192,9 +193,14 @@ class ForeignClassifier:
         return f"ForeignClassifier({self.name!r}, {sorted(set(self._categories) - {''})})"
 
     def predict(
-        self, text: Text | str, *, thresholds: Mapping[str, float] | None = None, most: int | None = None
+        self,
+        text: Text | str,
+        *,
+        thresholds: Mapping[str, float] | None = None,
+        level: Level = LEVEL,
+        most: int | None = None,
     ) -> Prediction:
-        """See `Classifier.predict`. A token model has no `scores`."""
+        """See `Classifier.predict`. A token model has no `scores`, and every level is the same here."""
         whole = text if isinstance(text, Text) else Text(text)
         given = thresholds or {}
         first = self._tokenizer.encode(whole.plain)

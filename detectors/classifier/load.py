@@ -9,13 +9,16 @@ from typing import Any
 import msgspec
 
 from detectors.classifier.calibration import Calibration
+from detectors.classifier.cascade import GRAPHS, PARTS, Cascade
 from detectors.classifier.errors import ModelError
 from detectors.classifier.files import load_session, load_tokenizer, read, read_json
 from detectors.classifier.model import EncoderClassifier
 from detectors.classifier.names import Tags
 from detectors.classifier.prediction import Classifier
 
-WEIGHTS = "model.int8.onnx"
+INPUTS = {"first": {"ids", "mask"}}
+LATER = {"hidden", "mask"}
+"""Inputs of the graphs that read what another one gives."""
 
 
 def load(directory: Path, *, threads: int = 1, labels: Mapping[str, str] | None = None) -> Classifier:
@@ -46,12 +49,16 @@ def _own(directory: Path, heads: Any, threads: int) -> EncoderClassifier:
         calibration = msgspec.json.decode(read(path), type=Calibration)
     except msgspec.DecodeError as error:
         raise ModelError(f"{path}: {error}") from error
-    if problem := calibration.problem(categories, tags.categories):
+    if problem := calibration.problem(categories, tags.categories, PARTS):
         raise ModelError(f"{path}: {problem}")
     tokenizer = load_tokenizer(directory / "tokenizer.json")
-    if tokenizer.token_to_id("[CLS]") is None or tokenizer.token_to_id("[SEP]") is None:
-        raise ModelError(f"{directory / 'tokenizer.json'}: [CLS] or [SEP] is not in the vocabulary")
-    session = load_session(directory / WEIGHTS, threads)
-    if {each.name for each in session.get_inputs()} != {"ids", "types", "mask"}:
-        raise ModelError(f"{directory / WEIGHTS}: its inputs are not ids, types and mask")
-    return EncoderClassifier(directory.name, session, tokenizer, calibration, categories, tags, window=window)
+    if tokenizer.token_to_id("<s>") is None or tokenizer.token_to_id("</s>") is None:
+        raise ModelError(f"{directory / 'tokenizer.json'}: <s> or </s> is not in the vocabulary")
+    sessions = {}
+    for name in GRAPHS:
+        where = directory / f"{name}.onnx"
+        sessions[name] = load_session(where, threads)
+        if {each.name for each in sessions[name].get_inputs()} != INPUTS.get(name, LATER):
+            raise ModelError(f"{where}: its inputs are not {' and '.join(sorted(INPUTS.get(name, LATER)))}")
+    cascade = Cascade(sessions, calibration.onward, len(categories))
+    return EncoderClassifier(directory.name, cascade, tokenizer, calibration, categories, tags, window=window)

@@ -1,4 +1,4 @@
-"""The model of this package: an encoder in ONNX with a token head and a sequence head."""
+"""The model of this package: a cascade of graphs over windows of a text."""
 
 from __future__ import annotations
 
@@ -8,27 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors.classifier import windows
+from detectors.alarms import LEVEL, Level
+from detectors.classifier import regions, windows
 from detectors.classifier.calibration import Calibration, language
+from detectors.classifier.cascade import NOTHING, Cascade, Ints, Seen
 from detectors.classifier.encode import Encoded, encode
 from detectors.classifier.names import Tags, decode
 from detectors.classifier.prediction import Prediction, moved
 from detectors.findings import Finding
 from detectors.text import Text
 
-BATCH = 4
-"""Windows that run together."""
+NARROW = 94
+"""Width of the windows of a text that is longer than the model's own. One sentence among others weighs more in a narrow
+window, but narrow windows share more tokens with their neighbours."""
 
-NARROW = 62
-"""Width of the windows of a text that is longer than the model's own. A token costs no more in a narrow window, and one
-sentence among others weighs more in it: half as many attacks hide in harmless text."""
-
-OVERLAP = 14
+OVERLAP = 16
 """Tokens that neighbouring windows share."""
-
-_STOPS = "\n。！？!?；"
-_MASS = 0.8
-"""The part of a window that a finding names holds this share of the attention of its category."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -39,7 +34,7 @@ class EncoderClassifier:
     def __init__(
         self,
         name: str,
-        session: Any,
+        cascade: Cascade,
         tokenizer: Any,
         calibration: Calibration,
         categories: tuple[str, ...],
@@ -49,13 +44,13 @@ class EncoderClassifier:
     ) -> None:
         self.name = name
         self.categories = categories
-        self._session = session
+        self.calibration = calibration
+        self._cascade = cascade
         self._tokenizer = tokenizer
-        self._calibration = calibration
         self._tags = tags
         self._wide = window - 2
         self._narrow = min(NARROW, self._wide)
-        self._ends = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+        self._ends = np.asarray([[tokenizer.token_to_id("<s>")], [tokenizer.token_to_id("</s>")]], np.int64)
 
     def __repr__(self) -> str:
         return (
@@ -63,34 +58,36 @@ class EncoderClassifier:
         )
 
     def predict(
-        self, text: Text | str, *, thresholds: Mapping[str, float] | None = None, most: int | None = None
+        self,
+        text: Text | str,
+        *,
+        thresholds: Mapping[str, float] | None = None,
+        level: Level = LEVEL,
+        most: int | None = None,
     ) -> Prediction:
         """See `Classifier.predict`. Names have no entry in `scores`."""
         whole = text if isinstance(text, Text) else Text(text)
         encoded = encode(self._tokenizer.encode, whole.plain)
         size = len(encoded.ids)
-        limits = self._calibration.limits(language(encoded.codes), size) | dict(thresholds or {})
+        limits = self.calibration.limits(level, language(encoded.codes), size) | dict(thresholds or {})
         limits = {category: limits[category] for category in self.categories}
         if not size:
             return Prediction(dict.fromkeys(self.categories, 0.0), [], limits)
-        width = self._width(size)
-        every = windows.starts(size, width, OVERLAP)
-        picked = windows.chosen(len(every), windows.MOST if most is None else most)
-        begins = [every[at] for at in picked]
-        logits, tags, attention = self._run(encoded, begins, width)
-        owned = windows.owners(begins, width, size)
-        found = self._names(tags, begins, owned, encoded, whole.plain, thresholds or {})
+        begins, width, complete = self._cut(size, most)
+        seen = self._run(encoded, begins, width)
+        found = self._names(seen, begins, width, encoded, whole.plain, thresholds or {})
         scores = np.zeros(len(self.categories))
-        if size >= self._calibration.shortest:
-            each = self._calibration.probabilities(logits, self.categories)
+        if size >= self.calibration.shortest:
+            each = self.calibration.probabilities(np.stack([one.logits for one in seen]), self.categories)
+            each[np.stack([one.logits for one in seen]) <= NOTHING] = 0.0
             scores = each.max(0)
-            found += self._regions(each, attention, begins, encoded, whole.plain, limits)
+            found += self._regions(each, seen, begins, encoded, whole.plain, limits)
         spans = sorted(moved(each, whole) for each in found)
         return Prediction(
             {category: round(float(score), 6) for category, score in zip(self.categories, scores, strict=True)},
             spans,
             limits,
-            len(picked) == len(every),
+            complete,
         )
 
     def logits(self, text: Text) -> tuple[Floats, int, str]:
@@ -98,102 +95,85 @@ class EncoderClassifier:
         encoded = encode(self._tokenizer.encode, text.plain)
         size = len(encoded.ids)
         if not size:
-            return np.full(len(self.categories), -30, np.float32), 0, language(encoded.codes)
-        width = self._width(size)
-        begins = windows.starts(size, width, OVERLAP)
-        begins = [begins[at] for at in windows.chosen(len(begins), windows.MOST)]
-        return self._run(encoded, begins, width)[0].max(0), size, language(encoded.codes)
+            return np.full(len(self.categories), NOTHING, np.float32), 0, language(encoded.codes)
+        begins, width, _ = self._cut(size, None)
+        every = np.stack([one.logits for one in self._run(encoded, begins, width)])
+        return every.max(0), size, language(encoded.codes)
 
-    def _width(self, size: int) -> int:
-        """Tokens per window of a text of SIZE tokens."""
-        return self._wide if size <= self._wide else self._narrow
+    def first_look(self, text: Text) -> Floats:
+        """The first graph's logits by PARTS, the highest over the windows. Raises ValueError for a text of nothing."""
+        encoded = encode(self._tokenizer.encode, text.plain)
+        begins, width, _ = self._cut(len(encoded.ids), None)
+        found: Floats = self._cascade.look(self._rows(encoded, begins, width)).max(0)
+        return found
 
-    def _run(self, encoded: Encoded, begins: list[int], width: int) -> tuple[Floats, list[Floats], list[Floats]]:
-        """Logits of each window, and of its tokens the tags' logits and the categories' attention.
+    def _rows(self, encoded: Encoded, begins: list[int], width: int) -> list[Ints]:
+        """The ids of the windows that begin at BEGINS, with their marks."""
+        opening, closing = self._ends
+        return [np.concatenate([opening, encoded.ids[at : at + width], closing]) for at in begins]
 
-        Windows that hold the same tokens run once: a text that repeats itself costs no more than what it repeats.
-        """
-        keys = [(encoded.ids[at : at + width].tobytes(), encoded.types[at : at + width].tobytes()) for at in begins]
+    def _cut(self, size: int, most: int | None) -> tuple[list[int], int, bool]:
+        """Where the windows of a text of SIZE tokens begin, how wide they are, and whether they cover all of it."""
+        width = self._wide if size <= self._wide else self._narrow
+        every = windows.starts(size, width, OVERLAP)
+        picked = windows.chosen(len(every), windows.MOST if most is None else most)
+        return [every[at] for at in picked], width, len(picked) == len(every)
+
+    def _run(self, encoded: Encoded, begins: list[int], width: int) -> list[Seen]:
+        """What the model says of each window. Windows that hold the same tokens run once: a text that repeats itself
+        costs no more than what it repeats."""
+        keys = [encoded.ids[at : at + width].tobytes() for at in begins]
         first = {key: at for at, key in reversed(list(enumerate(keys)))}
         unique = sorted(first.values())
-        rows: dict[int, tuple[Floats, Floats, Floats]] = {}
-        for at in range(0, len(unique), BATCH):
-            group = unique[at : at + BATCH]
-            rows |= zip(group, self._batch(encoded, [begins[each] for each in group], width), strict=True)
-        chosen = [rows[first[key]] for key in keys]
-        return np.stack([row[0] for row in chosen]), [row[1] for row in chosen], [row[2] for row in chosen]
-
-    def _batch(self, encoded: Encoded, begins: list[int], width: int) -> list[tuple[Floats, Floats, Floats]]:
-        lengths = [min(width, len(encoded.ids) - begin) for begin in begins]
-        shape = len(begins), max(lengths) + 2
-        ids, types, mask = (np.zeros(shape, np.int64) for _ in range(3))
-        for at, (begin, length) in enumerate(zip(begins, lengths, strict=True)):
-            ids[at, 0], ids[at, length + 1] = self._ends
-            ids[at, 1 : length + 1] = encoded.ids[begin : begin + length]
-            types[at, 1 : length + 1] = encoded.types[begin : begin + length]
-            mask[at, : length + 2] = 1
-        logits, tags, attention = self._session.run(None, {"ids": ids, "types": types, "mask": mask})
-        return [
-            (logits[at], tags[at, 1 : length + 1], attention[at, 1 : length + 1]) for at, length in enumerate(lengths)
-        ]
+        rows = self._rows(encoded, [begins[at] for at in unique], width)
+        seen = dict(zip(unique, self._cascade.run(rows), strict=True))
+        return [seen[first[key]] for key in keys]
 
     def _names(
         self,
-        tags: list[Floats],
+        seen: list[Seen],
         begins: list[int],
-        owned: list[tuple[int, int]],
+        width: int,
         encoded: Encoded,
         text: str,
         thresholds: Mapping[str, float],
     ) -> list[Finding]:
+        if all(each.tags is None for each in seen):
+            return []
         every = np.full((len(encoded.ids), len(self._tags.categories) * 2 + 1), -20, np.float32)
         every[:, 0] = 0
-        for logits, begin, (first, last) in zip(tags, begins, owned, strict=True):
-            every[first:last] = logits[first - begin : last - begin]
+        owned = windows.owners(begins, width, len(encoded.ids))
+        for each, begin, (first, last) in zip(seen, begins, owned, strict=True):
+            if each.tags is not None:
+                every[first:last] = each.tags[first - begin : last - begin]
         powers = np.exp(every - every.max(1, keepdims=True)).astype(np.float64)
-        limits = {name: thresholds.get(name, limit) for name, limit in self._calibration.names.items()}
+        limits = {name: thresholds.get(name, limit) for name, limit in self.calibration.names.items()}
         return decode(powers / powers.sum(1, keepdims=True), encoded, text, self._tags, limits)
 
     def _regions(
         self,
         scores: npt.NDArray[np.float64],
-        attention: list[Floats],
+        seen: list[Seen],
         begins: list[int],
         encoded: Encoded,
         text: str,
         limits: Mapping[str, float],
     ) -> list[Finding]:
-        """What reached its threshold, as the sentences that its category attended to; regions that touch are one."""
+        """What reached its threshold, as the sentence of its window that speaks most for it; regions that touch are
+        one."""
         found: list[Finding] = []
         for number, category in enumerate(self.categories):
-            regions: list[Finding] = []
+            parts: list[Finding] = []
             for at in np.flatnonzero(scores[:, number] >= limits[category]):
-                first, last = _mass(attention[at][:, number])
-                begin = begins[at]
-                start, end = _sentences(text, int(encoded.starts[begin + first]), int(encoded.ends[begin + last]))
+                where = seen[at].where
+                if where is None:  # a caller's threshold of nothing: no sentence speaks for it
+                    where = np.zeros((min(len(encoded.ids), 1), 2), np.float32)
+                weights = where[:, 1 if category == "INJECTION" else 0]
+                start, end = regions.strongest(weights, encoded, begins[at], text)
                 score = round(float(scores[at, number]), 4)
-                if regions and start <= regions[-1].end:
-                    start, score = regions[-1].start, max(score, regions[-1].score)
-                    end = max(end, regions.pop().end)
-                regions.append(Finding(start, end, category, score, "classifier"))
-            found += regions
+                if parts and start <= parts[-1].end:
+                    start, score = parts[-1].start, max(score, parts[-1].score)
+                    end = max(end, parts.pop().end)
+                parts.append(Finding(start, end, category, score, "classifier"))
+            found += parts
         return found
-
-
-def _mass(weights: Floats) -> tuple[int, int]:
-    """First and last token of those that hold most of the attention."""
-    order = np.argsort(-weights)
-    count = int(np.searchsorted(np.cumsum(weights[order]), _MASS * float(weights.sum()))) + 1
-    top = order[:count]
-    return int(top.min()), int(top.max())
-
-
-def _sentences(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span widened to whole sentences, at most 200 characters on either side."""
-    floor, ceiling = max(0, start - 200), min(len(text), end + 200)
-    first = max(text.rfind(stop, floor, start) for stop in (*_STOPS, ". ")) + 1
-    stops = [at for stop in (*_STOPS, ". ") if (at := text.find(stop, max(start, end - 1), ceiling)) >= 0]
-    first, last = first or floor, min(stops) + 1 if stops else ceiling
-    while first < start and text[first].isspace():
-        first += 1
-    return first, max(last, end)

@@ -34,8 +34,7 @@ class Tags(msgspec.Struct, frozen=True):
 def words(encoded: Encoded, text: str) -> npt.NDArray[np.int64]:
     """Where words begin: pieces of one word of letters are one unit, every Chinese token is its own."""
     first, before = encoded.codes[encoded.starts], encoded.codes[np.maximum(encoded.starts - 1, 0)]
-    glued = (encoded.types >= 3) & _letters(first) & _letters(before)
-    return np.flatnonzero(~glued)
+    return np.flatnonzero((encoded.starts == 0) | ~_letters(first) | ~_letters(before))
 
 
 def _letters(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from detectors.alarms import LEVEL, Level
 from detectors.findings import Finding
 from detectors.text import Text
 
@@ -15,7 +16,8 @@ class Prediction(msgspec.Struct, frozen=True):
     """The outcome for one text."""
 
     scores: dict[str, float]
-    """Category to the probability that the text belongs to it; of a long text, its highest part counts."""
+    """Category to the probability that the text belongs to it; of a long text, its highest part counts. 0 is also what
+    the first look finds plainly harmless."""
     findings: list[Finding]
     """Names, and the parts of the text that reached a category's threshold; in order, spans in the original text."""
     thresholds: Mapping[str, float] = {}
@@ -31,9 +33,15 @@ class Classifier(Protocol):
     def name(self) -> str: ...
 
     def predict(
-        self, text: Text | str, *, thresholds: Mapping[str, float] | None = None, most: int | None = None
+        self,
+        text: Text | str,
+        *,
+        thresholds: Mapping[str, float] | None = None,
+        level: Level = LEVEL,
+        most: int | None = None,
     ) -> Prediction:
-        """What TEXT is and holds. `thresholds` replace the model's own by category; at most `most` windows are read."""
+        """What TEXT is and holds. `thresholds` replace the model's own of `level` by category; at most `most` windows
+        are read."""
         ...
 
 

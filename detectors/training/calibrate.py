@@ -1,4 +1,4 @@
-"""Calibration: from the logits of held-out rows to probabilities and thresholds."""
+"""Calibration: from the logits of rows that training left alone to probabilities and thresholds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import itertools
 import json
 import logging
 import random
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,25 +15,37 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
+from detectors.alarms import LEVELS, Level
 from detectors.classifier import load
-from detectors.classifier.calibration import LANGUAGES, Calibration
+from detectors.classifier.calibration import LANGUAGES, Calibration, Scale
+from detectors.classifier.cascade import NOTHING, PARTS
 from detectors.classifier.model import EncoderClassifier
 from detectors.text import Text
 from detectors.training import labelled
-from detectors.training.labelled import INJECTION, Labelled
-from detectors.training.network import NAMES, SEQUENCE
+from detectors.training.labelled import Labelled, Part
+from detectors.training.labels import BUSINESS, INJECTION, NAMES, SEQUENCE, WINDOW
+from detectors.training.onward import limits as limits_onward
+from detectors.training.work import Work
 
 log = logging.getLogger(__name__)
 
-ONE_WINDOW = 126
-LENGTHS = (32, ONE_WINDOW, 1000)
+LENGTHS = (32, WINDOW - 2, 1000)
 """Borders of the classes of length: a line, one window, a page, more."""
 
-FALSE_ALARMS = {"INJECTION": 0.004} | dict.fromkeys(sorted(set(SEQUENCE) - INJECTION), 0.001)
-"""Share of harmless rows that may reach a threshold; all categories together stay near one percent."""
+RATES: dict[Level, float] = {"strict": 0.01, "balanced": 0.0025, "quiet": 0.0005}
+"""Share of harmless rows that may reach a threshold, of all categories of business together, or of attacks."""
 
-CARRIERS = frozenset({"indirect_injection_bipia_train"})
-"""Sets whose harmless texts are what their attacks stand in: they do not say how often harmless text is flagged."""
+LEVEL_OF_KINDS = 2.0
+"""How many times that share of the rows of any one kind may reach it, where there are enough to tell."""
+
+ENOUGH = 80
+"""Rows of one kind of which a share can be told."""
+
+LONG = 2.0
+"""How many times the share of false alarms texts of more than one window may have: they have more chances of one."""
+
+LEAST, GREATEST = 0.05, 0.995
+"""No threshold is outside these, however quiet or loud the harmless rows are."""
 
 PROSE = frozenset(
     {
@@ -47,27 +60,21 @@ PROSE = frozenset(
 )
 """What long harmless texts are put together from: reading matter, not the prompts that play with roles and rules."""
 
-LONG = 2.0
-"""How many times the share of false alarms texts of more than one window may have: they have more chances of one."""
+MOST = 120
+"""Rows of one source that a part is made of."""
 
-ALIKE = {"INJECTION": 6.0}
-ALIKE_BUSINESS = 12.0
-"""How many times that share of the look-alikes may reach it, which are written to be mistaken."""
-
-LEAST = 0.06
-"""No threshold is lower, however quiet the harmless rows are."""
-
-MOST_ROWS = 7_000
 NAME_LIMITS = tuple(at / 20 for at in range(8, 19))
+OPEN = -100.0
+"""A limit of the first look that lets every window pass."""
 
-PAIRS = frozenset({"business-zh", "business-en", "injection_zh", "injection_en"})
-"""Families of generated pairs of a text to find and one that looks like it."""
+SHUT = 1e9
+"""One that lets none pass."""
 
 Floats = npt.NDArray[np.float64]
 
 
 class Scored(msgspec.Struct, frozen=True):
-    """A held-out row with the model's logits."""
+    """A row with the model's logits."""
 
     each: Labelled
     logits: npt.NDArray[np.float32]
@@ -78,74 +85,91 @@ class Scored(msgspec.Struct, frozen=True):
 def blank() -> Calibration:
     """What a model is served with before it is calibrated."""
     flat = (0.5,) * (len(LENGTHS) + 1)
-    thresholds = {category: dict.fromkeys(LANGUAGES, flat) for category in SEQUENCE}
-    return Calibration(dict.fromkeys(SEQUENCE, (1.0, 0.0)), LENGTHS, thresholds, dict.fromkeys(NAMES, 0.5))
+    of_level = {category: dict.fromkeys(LANGUAGES, flat) for category in SEQUENCE}
+    return Calibration(
+        dict.fromkeys(SEQUENCE, Scale(1.0, 0.0)),
+        LENGTHS,
+        dict.fromkeys(LEVELS, of_level),
+        dict.fromkeys(LEVELS, dict.fromkeys(SEQUENCE, 0.0)),
+        dict.fromkeys(NAMES, 0.5),
+        dict.fromkeys(PARTS, OPEN),
+    )
 
 
-def scored(model: EncoderClassifier, rows: list[Labelled]) -> list[Scored]:
+def scored(model: EncoderClassifier, rows: Sequence[Labelled]) -> list[Scored]:
     """ROWS with their logits."""
     return [Scored(each, *model.logits(Text(each.row.text))) for each in rows]
 
 
-def _long(rows: list[Labelled], seed: int) -> Iterator[Labelled]:
+def long(rows: Sequence[Labelled], seed: int) -> Iterator[Labelled]:
     """Harmless long texts, of harmless rows in a row: in many windows a false alarm has many chances."""
     chooser = random.Random(seed)
     plain = [each for each in rows if each.family in PROSE]
-    for target in [1500] * 250 + [5000] * 250 + [15_000] * 60:
+    for target in [1500] * 60 + [5000] * 12 + [15_000] * 2:
         parts: list[str] = []
         while sum(map(len, parts)) < target:
             parts.append(chooser.choice(plain).row.text)
         row = msgspec.structs.replace(plain[0].row, text="\n\n".join(parts), source="long")
-        yield Labelled(row, labelled.EVERYTHING, False)
+        yield Labelled(row, labelled.KNOWN, False)
 
 
-def fit(logits: Floats, wanted: Floats) -> tuple[float, float]:
+def kind(each: Labelled) -> str:
+    """What sort of text a row is, for shares of false alarms."""
+    parts = each.row.source.split("/")
+    return parts[-1] if parts[0] == "hand" and parts[1].startswith("harmless") else each.family
+
+
+def harmless(rows: Sequence[Scored], category: str) -> list[Scored]:
+    """Those of ROWS that hold nothing, and of which that is known for CATEGORY. The harmless sides of pairs and
+    look-alikes are not among them: they were written to be mistaken, and nobody sends them by the thousand."""
+    return [
+        row
+        for row in rows
+        if category in row.each.known
+        and not row.each.row.labels
+        and not row.each.family.startswith(("hand/pairs", "hand/injections"))
+    ]
+
+
+def fit(logits: Floats, wanted: Floats) -> Scale:
     """Platt's scale and shift: logistic regression on the logit alone. A scale near zero would turn the order round."""
     if not 0 < wanted.sum() < len(wanted):
-        return 1.0, 0.0
+        return Scale(1.0, 0.0)
     found = LogisticRegression(C=100.0).fit(logits[:, None], wanted)
-    return round(max(float(found.coef_[0, 0]), 0.1), 5), round(float(found.intercept_[0]), 5)
+    return Scale(round(max(float(found.coef_[0, 0]), 0.1), 5), round(float(found.intercept_[0]), 5))
 
 
-def threshold(harmless: Floats, rate: float) -> float:
-    """The probability that a share of RATE of the harmless rows reaches; of few rows, one above their highest."""
-    if not len(harmless):
+def threshold(values: Floats, rate: float) -> float:
+    """The probability that a share of RATE of the harmless VALUES reaches; of few, one above their highest."""
+    if not len(values):
         return LEAST
-    ordered = np.sort(harmless)[::-1]
-    at = int(rate * len(ordered))
-    return float(min(0.98, max(LEAST, ordered[at] + 1e-4)))
+    ordered = np.sort(values)[::-1]
+    return float(min(GREATEST, max(LEAST, ordered[int(rate * len(ordered))] + 1e-4)))
 
 
-def thresholds(
-    rows: list[Scored], number: int, category: str, scale: tuple[float, float]
-) -> dict[str, tuple[float, ...]]:
+def _thresholds(rows: Sequence[Scored], column: Floats, rate: float) -> dict[str, tuple[float, ...]]:
     """For each language and class of length; mixed text takes the stricter of the two languages."""
     borders = (0, *LENGTHS, 10**9)
     found: dict[str, list[float]] = {"zh": [], "en": []}
     for language, limits in found.items():
         for low, high in itertools.pairwise(borders):
-            most = FALSE_ALARMS[category] * (LONG if low >= ONE_WINDOW else 1.0)
-            harmless = [
-                each
-                for each in rows
-                if category in each.each.known
-                and not each.each.row.labels
-                and each.each.family not in CARRIERS
-                and each.language in (language, "mixed")
-                and low <= each.tokens <= high
-            ]
-            limit = 0.0
-            for alike, rate in ((False, most), (True, ALIKE.get(category, ALIKE_BUSINESS) * most)):
-                logits = [each.logits[number] for each in harmless if (each.each.family in PAIRS) == alike]
-                share = 1 / (1 + np.exp(-(np.asarray(logits, np.float64) * scale[0] + scale[1])))
-                limit = max(limit, threshold(share, rate))
+            wide = rate * (LONG if low >= WINDOW - 2 else 1.0)
+            groups: defaultdict[str, list[float]] = defaultdict(list)
+            for row, value in zip(rows, column, strict=True):
+                if row.language in (language, "mixed") and low <= row.tokens <= high:
+                    groups[kind(row.each)].append(value)
+            every = np.asarray([value for values in groups.values() for value in values], np.float64)
+            limit = threshold(every, wide)
+            for values in groups.values():
+                if len(values) >= ENOUGH:
+                    limit = max(limit, threshold(np.asarray(values, np.float64), LEVEL_OF_KINDS * wide))
             limits.append(round(limit, 4))
     mixed = tuple(max(pair) for pair in zip(found["zh"], found["en"], strict=True))
     return {"zh": tuple(found["zh"]), "en": tuple(found["en"]), "mixed": mixed}
 
 
-def names(model: EncoderClassifier, rows: list[Labelled]) -> dict[str, float]:
-    """The limit of each category of names that gives the best F1 on held-out rows."""
+def names(model: EncoderClassifier, rows: Sequence[Labelled]) -> dict[str, float]:
+    """The limit of each category of names that gives the best F1."""
     everything = dict.fromkeys(NAMES, 0.0)
     found = [(each.row, model.predict(each.row.text, thresholds=everything).findings) for each in rows]
     best: dict[str, float] = {}
@@ -166,28 +190,75 @@ def names(model: EncoderClassifier, rows: list[Labelled]) -> dict[str, float]:
     return best
 
 
-def run(data: Path, directory: Path, seed: int) -> None:
-    """Write DIRECTORY's calibration.json from the rows that training held out."""
-    path = directory / "calibration.json"
-    write(path, blank())
+def of_part(rows: Sequence[Labelled], part: Part, seed: int) -> list[Labelled]:
+    """The rows of a part, at most MOST of each source, pairs side by side."""
+    groups: defaultdict[str, list[Labelled]] = defaultdict(list)
+    for each in rows:
+        if each.part == part:
+            groups[each.family].append(each)
+    found = []
+    for family in sorted(groups):
+        several = groups[family]
+        if not family.startswith("hand/pairs"):
+            random.Random(seed).shuffle(several)
+        found += several[:MOST]
+    return found
+
+
+def _served(directory: Path, calibration: Calibration) -> EncoderClassifier:
+    """The model with another calibration, which is written beside it."""
+    write(directory / "calibration.json", calibration)
     model = load(directory)
     assert isinstance(model, EncoderClassifier)  # noqa: S101 (a directory that export wrote)
-    _, held = labelled.split(data, seed)
-    random.Random(seed).shuffle(held)
-    tagged = [each for each in held if each.tagged][:2500]
-    rows = [each for each in held if each.known][:MOST_ROWS]
-    log.info("%d held-out rows", len(rows))
-    found = scored(model, [*rows, *_long(rows, seed)])
-    scale: dict[str, tuple[float, float]] = {}
-    limits: dict[str, dict[str, tuple[float, ...]]] = {}
-    for number, category in enumerate(SEQUENCE):
-        known = [each for each in found if category in each.each.known]
-        logits = np.asarray([each.logits[number] for each in known], np.float64)
-        wanted = np.asarray([category in each.each.row.labels for each in known], np.float64)
-        scale[category] = fit(logits, wanted)
-        limits[category] = thresholds(found, number, category, scale[category])
-        log.info("%s: scale %s thresholds %s", category, scale[category], limits[category])
-    write(path, Calibration(scale, LENGTHS, limits, names(model, tagged)))
+    return model
+
+
+def run(work: Work, directory: Path) -> None:
+    """Write DIRECTORY's calibration.json. Limits, scale and thresholds come from the rows of the part `calibrate`,
+    false alarms from those of the part `measure`."""
+    onward = limits_onward(work, _served(directory, blank()))
+    without_names = msgspec.structs.replace(blank(), onward=onward | {"NAMES": SHUT})
+    model = _served(directory, without_names)
+    rows = of_part(work.sequence, "calibrate", work.seed)
+    log.info("%d rows to calibrate on", len(rows))
+    found = scored(model, [*rows, *long(rows, work.seed)])
+    scale: dict[str, Scale] = {}
+    limits: dict[Level, dict[str, dict[str, tuple[float, ...]]]] = {level: {} for level in LEVELS}
+    for categories in (BUSINESS, (INJECTION,)):
+        numbers = [SEQUENCE.index(category) for category in categories]
+        known = [each for each in found if categories[0] in each.each.known]
+        top = np.asarray([each.logits[numbers].max() for each in known], np.float64)
+        wanted = np.asarray([not each.each.row.labels.isdisjoint(categories) for each in known], np.float64)
+        looked = top > NOTHING
+        one = fit(top[looked], wanted[looked])
+        quiet = harmless(found, categories[0])
+        logits = np.asarray([each.logits[numbers].max() for each in quiet], np.float64)
+        column = np.where(logits <= NOTHING, 0.0, 1 / (1 + np.exp(-(logits * one.slope + one.shift))))
+        for level in LEVELS:
+            of_level = _thresholds(quiet, column, RATES[level])
+            limits[level] |= dict.fromkeys(categories, of_level)
+            log.info("%s %s: %s", categories[0], level, of_level)
+        scale |= dict.fromkeys(categories, one)
+    tagged = of_part(work.names, "calibrate", work.seed)
+    whole = _served(directory, msgspec.structs.replace(blank(), onward=onward))
+    made = Calibration(scale, LENGTHS, limits, {}, names(whole, tagged), onward)
+    write(directory / "calibration.json", msgspec.structs.replace(made, false_alarms=alarms(work, model, made)))
+
+
+def alarms(work: Work, model: EncoderClassifier, made: Calibration) -> dict[Level, dict[str, float]]:
+    """Shares of the harmless rows of the part `measure` that reach the thresholds of each level, by category."""
+    rows = of_part(work.sequence, "measure", work.seed)
+    found = harmless(scored(model, rows), INJECTION)
+    result: dict[Level, dict[str, float]] = {}
+    for level in LEVELS:
+        counts = dict.fromkeys(SEQUENCE, 0)
+        for row in found:
+            limits = made.limits(level, row.language, row.tokens)
+            looked = row.logits > NOTHING
+            for category, value, seen in zip(SEQUENCE, made.probabilities(row.logits, SEQUENCE), looked, strict=True):
+                counts[category] += bool(seen and value >= limits[category] and category in row.each.known)
+        result[level] = {category: round(count / len(found), 5) for category, count in counts.items()}
+    return result
 
 
 def write(path: Path, calibration: Calibration) -> None:

@@ -1,38 +1,35 @@
-"""Figures for the model card: unseen sources, held-out rows, names, and a floor of hashed character n-grams."""
+"""Figures for the model card, of the model as it is served and on rows that training and calibration left alone."""
 
 from __future__ import annotations
 
-import collections
+import json
 import logging
-import random
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import SGDClassifier
 
+from detectors.alarms import LEVELS
 from detectors.classifier import Classifier, load
 from detectors.classifier.model import EncoderClassifier
-from detectors.text import Text
-from detectors.training import labelled, shared
-from detectors.training.labelled import INJECTION, Labelled
-from detectors.training.network import SEQUENCE
+from detectors.training import calibrate, labelled, shared
+from detectors.training.labelled import Labelled, is_business
+from detectors.training.labels import INJECTION, SEQUENCE
 from detectors.training.text.row import Row
+from detectors.training.work import Work
 
 log = logging.getLogger(__name__)
 
-MOST_PER_SOURCE = 400
-FLOOR_ROWS = 40_000
-FLIP_ATTACKS = 200
-FLIP_WORDS = 500
-
-Floats = npt.NDArray[np.float64]
-Score = Callable[[str], float]
+Figures = dict[str, Any]
+NAMED = frozenset({"PERSON", "ORGANIZATION", "LOCATION"})
+RATE = 0.01
+Bools = npt.NDArray[np.bool_]
 
 
-def f1(model: Classifier, rows: Iterable[Row], kinds: frozenset[str]) -> tuple[float, float, float]:
+def f1(model: Classifier, rows: Iterable[Row], kinds: frozenset[str] = NAMED) -> dict[str, float]:
     """Precision, recall and F1 of exact spans of KINDS."""
     right = found = wanted = 0
     for row in rows:
@@ -42,120 +39,87 @@ def f1(model: Classifier, rows: Iterable[Row], kinds: frozenset[str]) -> tuple[f
         }
         right, found, wanted = right + len(got & spans), found + len(got), wanted + len(spans)
     precision, recall = right / max(1, found), right / max(1, wanted)
-    return precision, recall, 2 * precision * recall / max(1e-9, precision + recall)
-
-
-def _by_source(rows: list[Labelled], seed: int) -> dict[str, list[Labelled]]:
-    found: dict[str, list[Labelled]] = collections.defaultdict(list)
-    shuffled = list(rows)
-    random.Random(seed).shuffle(shuffled)
-    for each in shuffled:
-        if each.known and len(found[each.family]) < MOST_PER_SOURCE:
-            found[each.family].append(each)
-    return dict(sorted(found.items()))
-
-
-def recall_at(attacks: Floats, harmless: Floats, rate: float) -> float:
-    """Share of ATTACKS that score above all but RATE of HARMLESS."""
-    ordered = np.sort(harmless)[::-1]
-    return float((attacks > ordered[int(rate * len(ordered))]).mean()) if len(attacks) else float("nan")
-
-
-def unseen(score: Score, sources: dict[str, list[Labelled]], title: str) -> None:
-    """Injection on the sources that the first stage left out, at 1 % false alarms on its harmless sources."""
-    chosen = {name: sources[name] for name in labelled.UNSEEN if name in sources}
-    values = {
-        name: np.asarray([(score(each.row.text), bool(each.row.labels & INJECTION)) for each in rows], np.float64)
-        for name, rows in chosen.items()
+    return {
+        "precision": round(precision, 3),
+        "recall": round(recall, 3),
+        "f1": round(2 * right / max(1, found + wanted), 3),
     }
-    harmless = np.concatenate([each[each[:, 1] == 0, 0] for each in values.values()])
-    log.info("%s: %d harmless rows of unseen sources", title, len(harmless))
-    for name, each in values.items():
-        attacks = each[each[:, 1] == 1, 0]
-        if len(attacks):
-            log.info("  %-36s %4d attacks, %.1f %% found", name, len(attacks), 100 * recall_at(attacks, harmless, 0.01))
 
 
-def floor(rows: list[Labelled], seed: int) -> Score:
-    """A linear model on hashed character n-grams, trained on ROWS: what the encoder has to beat."""
-    known = [each for each in rows if each.known >= INJECTION]
-    random.Random(seed).shuffle(known)
-    known = known[:FLOOR_ROWS]
-    turn = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), n_features=2**20, alternate_sign=False)
-    model = SGDClassifier(loss="log_loss", alpha=1e-6, random_state=seed)
-    model.fit(turn.transform(each.row.text[:4000] for each in known), [bool(each.row.labels) for each in known])
-
-    def score(text: str) -> float:
-        return float(model.decision_function(turn.transform([text[:4000]]))[0])
-
-    return score
+def names(work: Work, model: Classifier) -> Figures:
+    """F1 on the tagged sets' dev parts, which nothing is trained or chosen on."""
+    dev = list(shared.tagged(work.data, "dev"))
+    return {name: f1(model, [row for row in dev if row.source == name]) for name in sorted({row.source for row in dev})}
 
 
-def decisions(model: Classifier, sources: dict[str, list[Labelled]]) -> None:
-    """What the calibrated thresholds do on held-out rows of each source."""
-    for name, rows in sources.items():
-        counts = collections.Counter[str]()
-        for each in rows:
-            got = {found.category for found in model.predict(each.row.text).findings} & set(SEQUENCE) & each.known
-            counts["wanted"] += bool(each.row.labels)
-            counts["found"] += bool(each.row.labels and got)
-            counts["exact"] += bool(each.row.labels & got)
-            counts["false"] += bool(got and not each.row.labels)
-        harmless = len(rows) - counts["wanted"]
-        log.info(
-            "  %-36s %4d to find: %5.1f %% found (%5.1f %% named right); %4d harmless: %5.2f %% flagged",
-            name,
-            counts["wanted"],
-            100 * counts["found"] / max(1, counts["wanted"]),
-            100 * counts["exact"] / max(1, counts["wanted"]),
-            harmless,
-            100 * counts["false"] / max(1, harmless),
-        )
+def sources(scored: Sequence[calibrate.Scored], model: EncoderClassifier) -> Figures:
+    """By source and level: of rows to find the share found, of others the share flagged."""
+    every: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for row in scored:
+        family = row.each.row.source if row.each.family.startswith("hand/harmless") else row.each.family
+        counts = every[family]
+        side = "wanted" if row.each.row.labels else "harmless"
+        counts[side] += 1
+        probabilities = model.calibration.probabilities(row.logits, SEQUENCE)
+        for level in LEVELS:
+            limits = model.calibration.limits(level, row.language, row.tokens)
+            got = {name for name, value in zip(SEQUENCE, probabilities, strict=True) if value >= limits[name]}
+            counts[f"{side} {level}"] += bool(got & row.each.known)
+    return {
+        family: {
+            name: count if name in ("wanted", "harmless") else round(count / counts[name.split()[0]], 4)
+            for name, count in sorted(counts.items())
+        }
+        for family, counts in sorted(every.items())
+    }
 
 
-def flips(model: Classifier, rows: list[Labelled], seed: int) -> tuple[int, int]:
-    """How many attacks are found, and how many of those no longer are with 500 harmless words before or behind them."""
-    chooser = random.Random(seed)
-    plain = [each.row.text for each in rows if not each.row.labels and each.known == labelled.EVERYTHING]
-    attacks = [each.row.text for each in rows if each.row.labels == INJECTION]
-    found = lost = 0
-    for attack in chooser.sample(attacks, min(FLIP_ATTACKS, len(attacks))):
-        if not _attack(model, attack):
-            continue
-        found += 1
-        around = ""
-        while _words(around) < FLIP_WORDS:
-            around += chooser.choice(plain) + "\n"
-        lost += not _attack(model, f"{around}\n{attack}" if chooser.random() < 0.5 else f"{attack}\n\n{around}")
-    return found, lost
+def at_rate(scored: Sequence[calibrate.Scored]) -> Figures:
+    """Recall at 1 % of the harmless rows, one threshold for all, by language; pairs of which both are right there."""
+    found: Figures = {}
+    for language in ("zh", "en"):
+        rows = [row for row in scored if (row.language == "en") == (language == "en")]
+        business = np.asarray([row.logits[:-1].max() for row in rows])
+        attack = np.asarray([row.logits[-1] for row in rows])
+        quiet = {id(row) for row in calibrate.harmless(rows, INJECTION)}
+        harmless = np.asarray([id(row) in quiet and row.each.known == labelled.KNOWN for row in rows])
+        hostile = np.asarray([INJECTION in row.each.row.labels for row in rows])
+        pairs = np.asarray([_is_pair(row.each) for row in rows])
+        wanted = np.asarray([is_business(row.each) for row in rows])
+        limits = [np.sort(values[harmless])[::-1][int(RATE * harmless.sum())] for values in (business, attack)]
+        found[language] = {
+            "business recall": round(float((business[wanted] > limits[0]).mean()), 3),
+            "pairs both right": round(_both(business[pairs] > limits[0], wanted[pairs]), 3),
+            "injection recall": round(float((attack[hostile] > limits[1]).mean()), 3),
+            "harmless": int(harmless.sum()),
+        }
+    return found
 
 
-def _words(text: str) -> float:
-    """Words, a Chinese one having some 1.6 characters."""
-    return len(text.split()) + sum("\u3400" <= letter <= "\u9fff" for letter in text) / 1.6
+def _is_pair(each: Labelled) -> bool:
+    return each.family.startswith("hand/pairs") and not each.row.source.endswith(labelled.AROUND)
 
 
-def _attack(model: Classifier, text: str) -> bool:
-    return any(each.category == "INJECTION" for each in model.predict(text).findings)
+def _both(flagged: Bools, wanted: Bools) -> float:
+    """Share of pairs, each a row to find and behind it the one that is not, that are told apart."""
+    first = np.flatnonzero(wanted[:-1] & ~wanted[1:])
+    return float((flagged[first] & ~flagged[first + 1]).mean()) if len(first) else float("nan")
 
 
-def run(data: Path, directory: Path, first: Path | None, seed: int, *, linear: bool = True) -> None:
-    """Log every figure of the model in DIRECTORY; FIRST is the export of the first stage, for unseen sources."""
-    kept, held = labelled.split(data, seed)
-    names = frozenset({"PERSON", "ORGANIZATION", "LOCATION"})
+def run(work: Work, directory: Path) -> Figures:
+    """Every figure of the model in DIRECTORY."""
     model = load(directory)
-    for name in ("ner_zh_uner_dev", "ner_en_wnut17_dev"):
-        dev = [row for row in shared.tagged(data, "dev") if row.source == name]
-        log.info("%s: precision %.3f recall %.3f F1 %.3f", name, *f1(model, dev, names))
-    log.info("held-out rows of trained sources, at the calibrated thresholds")
-    decisions(model, _by_source(held, seed))
-    log.info("attacks found %d, of those lost among 500 harmless words %d", *flips(model, held, seed))
-    if first is not None:
-        stage = load(first)
-        assert isinstance(stage, EncoderClassifier)  # noqa: S101 (a directory that export wrote)
-        at = SEQUENCE.index("INJECTION")
-        everything = _by_source([each for each in kept + held if each.family in labelled.UNSEEN], seed)
-        unseen(lambda text: float(stage.logits(Text(text))[0][at]), everything, "first stage")
-        if linear:
-            rows = [each for each in kept if each.family not in labelled.UNSEEN]
-            unseen(floor(rows, seed), everything, "hashed character n-grams")
+    assert isinstance(model, EncoderClassifier)  # noqa: S101 (a directory that export wrote)
+    rows = calibrate.of_part(work.sequence, "measure", work.seed)
+    scored = calibrate.scored(model, rows)
+    parts: Mapping[str, Callable[[], Figures]] = {
+        "names": lambda: names(work, model),
+        "at 1 %": lambda: at_rate(scored),
+        "sources": lambda: sources(scored, model),
+        "unseen": lambda: json.loads((work.folder / "unseen.json").read_text("utf-8")),
+    }
+    figures: Figures = {}
+    for name, part in parts.items():
+        figures[name] = part()
+        log.info("%s: %s", name, json.dumps(figures[name], indent=1))
+    return figures

@@ -1,170 +1,168 @@
-"""Export to ONNX with eight-bit weights, and the files beside it.
-
-The graph is written node by node with those of ONNX Runtime's fused operators that are faster than their parts, which a
-traced export does not find.
-"""
+"""Export: four graphs with eight-bit weights, and the files beside them."""
 
 from __future__ import annotations
 
 import json
 import logging
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnx import TensorProto
 from tokenizers import Tokenizer
 
-from detectors.training import finetune
-from detectors.training.network import NAMES, SEQUENCE, TAGS, WINDOW, Classifier, Size
+from detectors.classifier.cascade import PARTS
+from detectors.training import graph
+from detectors.training.graph import Graph
+from detectors.training.labels import BUSINESS, NAMES, SEQUENCE, TAGS, WINDOW
+from detectors.training.network import Encoder
+from detectors.training.parts import FIRST, FROZEN, SCALE, First, Names, Statements
+from detectors.training.weights import HEADS, WIDTH, Pretrained, unpacked
 
 log = logging.getLogger(__name__)
 
-OPSET = 17
-FULL, SMALL = "model.onnx", "model.int8.onnx"
-FUSED = "com.microsoft"
-QUANTISED = ["MatMul", "Gather", "Attention"]
-
-Weights = dict[str, npt.NDArray[np.float32]]
+EXACT = frozenset({4, 5})
+"""Layers whose last product stays in floats, from four-bit weights as they came: outliers in what they read would
+cost all that follows a hundredth of its direction."""
 
 
-def run(work: Path, directory: Path, weights: str) -> None:
-    """Write DIRECTORY's config.json, tokenizer.json and model.int8.onnx from the checkpoint WEIGHTS in WORK."""
+def trunk(pretrained: Pretrained, kept: list[int], layers: int) -> Encoder:
+    """The frozen layers over the pieces KEPT."""
+    return Encoder(pretrained, unpacked(pretrained.words[kept]), layers, WINDOW).eval()
+
+
+def started(pretrained: Pretrained, kept: list[int], encoder: Encoder) -> tuple[Graph, str]:
+    """A graph that reads tokens, and the name of their embeddings."""
+    made = Graph()
+    made.given("ids", ["batch", "tokens"])
+    made.given("mask", ["batch", "tokens"])
+    _masked(made)
+    return made, graph.embedded(made, encoder, pretrained.words[kept], "ids")
+
+
+def later() -> tuple[Graph, str]:
+    """A graph that reads what another one gives."""
+    made = Graph()
+    made.given("hidden", ["batch", "tokens", WIDTH], TensorProto.FLOAT)
+    made.given("mask", ["batch", "tokens"])
+    _masked(made)
+    return made, "hidden"
+
+
+def _masked(made: Graph) -> None:
+    made.node("Cast", ["mask"], "mask.small", to=TensorProto.INT32)
+
+
+def through(made: Graph, hidden: str, encoder: Encoder, first: int, last: int, pretrained: Pretrained) -> str:
+    """HIDDEN through the frozen layers FIRST to LAST, counted from 0, without LAST."""
+    for number in range(first, last):
+        exact = pretrained.blocks[f"l{number}.fo.w"] if number in EXACT else None
+        hidden = graph.layered(made, hidden, encoder.layers[number], "mask.small", f"l{number}", exact)
+    return hidden
+
+
+def stages(pretrained: Pretrained, kept: list[int], first: First) -> dict[str, onnx.ModelProto]:
+    """The two graphs of the frozen layers."""
+    encoder = trunk(pretrained, kept, FROZEN)
+    made, hidden = started(pretrained, kept, encoder)
+    hidden = through(made, hidden, encoder, 0, FIRST, pretrained)
+    made.node("Identity", [hidden], "hidden")
+    made.told("hidden", ["batch", "tokens", WIDTH])
+    _first(made, first)
+    middle, states = later()
+    middle.node("Identity", [through(middle, states, encoder, FIRST, FROZEN, pretrained)], "deep")
+    middle.told("deep", ["batch", "tokens", WIDTH])
+    return {"first": made.model(), "middle": middle.model()}
+
+
+def _first(made: Graph, first: First) -> None:
+    """The logits of PARTS from the states `hidden`."""
+    weight = made.constant("first.weight", first.mean[0].astype(np.float32))
+    shift = made.constant("first.bias", first.mean[1].astype(np.float32))
+    votes = made.node("MatMul", ["hidden", weight], "first.votes")
+    means = made.node("Add", [_mean(made, votes), shift], "first.means")
+    token = made.constant("first.token", first.token[0].astype(np.float32)[:, None])
+    each = made.node("Add", [made.node("MatMul", ["hidden", token], "first.each"), _walls(made)], "first.inside")
+    most = made.node("ReduceMax", [each, made.numbers(1)], "first.most", keepdims=0)
+    base = made.constant("first.base", np.asarray([first.token[1]], np.float32))
+    made.node("Concat", [means, made.node("Add", [most, base], "first.name")], "scores", axis=1)
+    made.told("scores", ["batch", len(PARTS)])
+
+
+def _mean(made: Graph, votes: str) -> str:
+    """Means of VOTES over the tokens that are there: batch x outputs."""
+    made.node("Cast", ["mask"], "mask.float", to=TensorProto.FLOAT)
+    wide = made.node("Unsqueeze", ["mask.float", made.numbers(-1)], "mask.wide")
+    inside = made.node("Mul", [votes, wide], f"{votes}.there")
+    total = made.node("ReduceSum", [inside, made.numbers(1)], f"{votes}.total", keepdims=0)
+    count = made.node("ReduceSum", [wide, made.numbers(1)], f"{votes}.count", keepdims=0)
+    return made.node("Div", [total, count], f"{votes}.mean")
+
+
+def _walls(made: Graph) -> str:
+    """0 for tokens that are there, -10,000 for others: batch x tokens x 1. After `_mean`."""
+    less = made.node("Sub", ["mask.wide", made.constant("one", np.asarray(1, np.float32))], "mask.less")
+    return made.node("Mul", [less, made.constant("wall", np.asarray(1e4, np.float32))], "mask.walls")
+
+
+def statements(module: Statements) -> onnx.ModelProto:
+    """Outputs `logits` (batch x SEQUENCE) and `where` (batch x tokens x 2)."""
+    made, hidden = later()
+    for number, each in enumerate(module.branch.layers):
+        hidden = graph.layered(made, hidden, each, "mask.small", f"b{number}")
+    raw = made.linear(hidden, module.branch.head, "head")
+    made.node("Mul", [raw, made.constant("scale", np.asarray(SCALE, np.float32))], "votes")
+    sizes = (1, 1, 1, len(BUSINESS))
+    made.constant("sizes", np.asarray(sizes, np.int64))
+    parts = ["votes.business", "votes.look", "votes.attack", "votes.kinds"]
+    made.nodes.append(onnx.helper.make_node("Split", ["votes", "sizes"], parts, "votes.split", axis=2))
+    business = _mean(made, "votes.business")
+    total = made.node("Mul", ["votes.kinds", "mask.wide"], "kinds.there")
+    total = made.node("ReduceSum", [total, made.numbers(1)], "kinds.total", keepdims=0)
+    kinds = made.node("Div", [total, "votes.business.count"], "kinds")
+    best = made.node("ReduceMax", [kinds, made.numbers(1)], "kinds.best", keepdims=1)
+    less = made.node("Sub", [kinds, best], "kinds.less")
+    every = made.node("Add", [less, business], "logits.business")
+    inside = made.node("Add", ["votes.look", _walls(made)], "look.inside")
+    look = made.node("Softmax", [inside], "look", axis=1)
+    attack = made.node("Mul", [look, "votes.attack"], "attack.each")
+    attack = made.node("ReduceSum", [attack, made.numbers(1)], "logits.attack", keepdims=0)
+    made.node("Concat", [every, attack], "logits", axis=1)
+    made.node("Concat", ["votes.business", "look"], "where", axis=2)
+    made.told("logits", ["batch", len(SEQUENCE)])
+    made.told("where", ["batch", "tokens", 2])
+    return made.model()
+
+
+def names(module: Names) -> onnx.ModelProto:
+    """Output `tags` (batch x tokens x TAGS)."""
+    made, hidden = later()
+    for number, each in enumerate(module.branch.layers):
+        hidden = graph.layered(made, hidden, each, "mask.small", f"b{number}")
+    made.node("Identity", [made.linear(hidden, module.branch.head, "head")], "tags")
+    made.told("tags", ["batch", "tokens", len(TAGS)])
+    return made.model()
+
+
+def write(directory: Path, graphs: dict[str, onnx.ModelProto], tokenizer: Tokenizer) -> None:
+    """Write DIRECTORY's graphs, config.json and tokenizer.json."""
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
-    model = finetune.load(work / f"{weights}.pt", tokenizer).cpu().eval()
-    onnx.save(graph(model), work / FULL)
-    quantise(work / FULL, directory / SMALL)
-    shutil.copyfile(work / "tokenizer.json", directory / "tokenizer.json")
-    config = model.encoder.config.to_dict() | {
-        "architectures": ["SluiceForSequenceAndTokenClassification"],
-        "id2label": {str(at): label for at, label in enumerate(TAGS)},
-        "label2id": {label: at for at, label in enumerate(TAGS)},
+    for name, model in graphs.items():
+        graph.quantised(model, directory / f"{name}.onnx", exact=("head", "first."))
+    vocabulary = json.loads(tokenizer.to_str())
+    vocabulary["model"]["vocab"] = [[piece, round(score, 4)] for piece, score in vocabulary["model"]["vocab"]]
+    compact = json.dumps(vocabulary, ensure_ascii=False, separators=(",", ":"))
+    (directory / "tokenizer.json").write_text(compact + "\n", "utf-8")
+    config = {
+        "architectures": ["SluiceCascade"],
+        "model_type": "bert",
+        "hidden_size": WIDTH,
+        "num_attention_heads": HEADS,
+        "num_hidden_layers": FROZEN,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": WINDOW,
         "sluice": {"categories": SEQUENCE, "names": NAMES, "tags": TAGS, "window": WINDOW},
     }
-    (directory / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     size = sum(path.stat().st_size for path in directory.iterdir())
     log.info("%s: %.1f MB", directory, size / 1e6)
-
-
-def quantise(source: Path, target: Path) -> None:
-    """Eight-bit weights of products, attention and embeddings; activations are quantised while it runs."""
-    quantize_dynamic(
-        source,
-        target,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=QUANTISED,
-        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
-    )
-
-
-class _Graph:
-    """Nodes and constants as they are added."""
-
-    def __init__(self, weights: Weights) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, npt.NDArray[np.generic]] = {}
-        self.weights = weights
-
-    def constant(self, name: str, value: npt.NDArray[np.generic] | None = None) -> str:
-        """The name of a weight of the model, or of VALUE."""
-        self.constants[name] = self.weights[name] if value is None else value
-        return name
-
-    def node(self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [output], output, domain=domain, **attributes))
-        return output
-
-    def linear(self, source: str, name: str, output: str) -> str:
-        """SOURCE through the layer NAME."""
-        turned = np.ascontiguousarray(self.weights[f"{name}.weight"].T)
-        product = self.node("MatMul", [source, self.constant(f"{name}.weight", turned)], f"{output}.product")
-        return self.node("Add", [product, self.constant(f"{name}.bias")], output)
-
-    def normal(self, source: str, name: str, output: str) -> str:
-        names = [self.constant(f"{name}.{part}") for part in ("weight", "bias")]
-        return self.node("LayerNormalization", [source, *names], output, epsilon=1e-12)
-
-    def added(self, source: str, other: str, name: str, output: str) -> str:
-        """Layer norm of SOURCE + OTHER. Not by Add: ONNX Runtime would fuse the two into an operator that is slower."""
-        return self.normal(self.node("Sum", [source, other], f"{output}.sum"), name, output)
-
-
-def graph(model: Classifier) -> onnx.ModelProto:
-    """The served model in 32-bit floats.
-
-    Inputs `ids`, `types`, `mask` (batch x tokens, int64). Outputs `logits` (batch x categories), `tags` (batch x tokens
-    x tags) and `attention` (batch x tokens x categories), which says where each category looked.
-    """
-    weights = {name: np.asarray(value.detach().float().cpu().numpy()) for name, value in model.state_dict().items()}
-    made = _Graph(weights)
-    hidden = _embedded(made)
-    made.node("Cast", ["mask"], "mask.small", to=TensorProto.INT32)
-    for layer in range(model.size.layers):
-        hidden = _layer(made, hidden, layer, model.size)
-    _heads(made, hidden)
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in ("ids", "types", "mask")
-    ]
-    outputs = [
-        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(SEQUENCE)]),
-        helper.make_tensor_value_info("tags", TensorProto.FLOAT, ["batch", "tokens", len(TAGS)]),
-        helper.make_tensor_value_info("attention", TensorProto.FLOAT, ["batch", "tokens", len(SEQUENCE)]),
-    ]
-    constants = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in made.constants.items()]
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)]
-    body = helper.make_graph(made.nodes, "classifier", inputs, outputs, constants)
-    return helper.make_model(body, opset_imports=opsets, ir_version=8)
-
-
-def _embedded(made: _Graph) -> str:
-    where = "encoder.embeddings"
-    words = made.node("Gather", [made.constant(f"{where}.word_embeddings.weight"), "ids"], "words")
-    kinds = made.node("Gather", [made.constant(f"{where}.token_type_embeddings.weight"), "types"], "kinds")
-    made.node("Shape", ["ids"], "width", start=1, end=2)
-    zero, one = (made.constant(f"number.{n}", np.asarray([n], np.int64)) for n in (0, 1))
-    table = made.constant(f"{where}.position_embeddings.weight")
-    places = made.node("Slice", [table, zero, "width", zero, one], "places")
-    both = made.node("Add", [words, kinds], "words.kinds")
-    return made.normal(made.node("Add", [both, places], "embedded"), f"{where}.LayerNorm", "hidden")
-
-
-def _layer(made: _Graph, hidden: str, layer: int, size: Size) -> str:
-    where, weights = f"encoder.encoder.layer.{layer}", made.weights
-    parts = [f"{where}.attention.self.{part}" for part in ("query", "key", "value")]
-    joint = np.concatenate([weights[f"{part}.weight"].T for part in parts], axis=1)
-    shift = np.concatenate([weights[f"{part}.bias"] for part in parts])
-    inputs = [
-        hidden,
-        made.constant(f"{where}.qkv.weight", joint),
-        made.constant(f"{where}.qkv.bias", shift),
-        "mask.small",
-    ]
-    seen = made.node("Attention", inputs, f"{where}.seen", FUSED, num_heads=size.heads)
-    out = made.linear(seen, f"{where}.attention.output.dense", f"{where}.out")
-    middle = made.added(out, hidden, f"{where}.attention.output.LayerNorm", f"{where}.middle")
-    wide = made.linear(middle, f"{where}.intermediate.dense", f"{where}.wide")
-    bent = made.node("FastGelu", [wide], f"{where}.bent", FUSED)
-    narrow = made.linear(bent, f"{where}.output.dense", f"{where}.narrow")
-    return made.added(narrow, middle, f"{where}.output.LayerNorm", f"{where}.end")
-
-
-def _heads(made: _Graph, hidden: str) -> None:
-    """The heads stay in floats: they are small, and the thresholds stand on them."""
-    made.linear(hidden, "tag", "tags")
-    looks = made.linear(hidden, "look", "looks")
-    made.node("Cast", ["mask"], "mask.float", to=TensorProto.FLOAT)
-    one = made.constant("one", np.asarray(1, np.float32))
-    made.node("Sub", ["mask.float", one], "outside")
-    made.node("Mul", ["outside", made.constant("wall", np.asarray(1e4, np.float32))], "walls")
-    axis = made.constant("number.-1", np.asarray([-1], np.int64))
-    made.node("Unsqueeze", ["walls", axis], "walls.wide")
-    made.node("Add", [looks, "walls.wide"], "looks.inside")
-    made.node("Softmax", ["looks.inside"], "attention", axis=1)
-    votes = made.linear(hidden, "judge", "votes")
-    made.node("Mul", ["attention", votes], "votes.weighted")
-    made.node("ReduceSum", ["votes.weighted", "number.1"], "logits", keepdims=0)

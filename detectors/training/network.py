@@ -1,98 +1,94 @@
-"""The encoder and its heads."""
+"""The encoder in torch: layers of BERT that read the pre-trained weights, and the branches that are tuned."""
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from torch.nn import functional
 
-from detectors.classifier.encode import SHAPES
+from detectors.training.weights import HEADS, INNER, WIDTH, Floats, Pretrained
 
-WINDOW = 128
-"""Tokens per window, with the two that mark its ends."""
-
-SEQUENCE = (
-    "BUSINESS_MEETING",
-    "BUSINESS_FINANCE",
-    "BUSINESS_PERSONNEL",
-    "BUSINESS_CUSTOMER",
-    "BUSINESS_ROADMAP",
-    "BUSINESS_SECURITY",
-    "BUSINESS_LEGAL",
-    "INJECTION",
-)
-NAMES = ("PERSON", "ORGANIZATION", "LOCATION", "ADDRESS", "POSITION", "PROJECT")
-TAGS = ("O", *(f"{border}-{name}" for name in NAMES for border in "BI"))
+EPSILON = 1e-12
 
 
-class Size(msgspec.Struct, frozen=True):
-    """How big the encoder is."""
+class Layer(nn.Module):
+    """One layer of BERT, the norm behind each sum."""
 
-    layers: int = 4
-    width: int = 192
-    heads: int = 6
-    vocabulary: int = 14_000
-
-
-def encoder(size: Size, dropout: float = 0.0) -> BertModel:
-    """A fresh encoder in the `transformers` architecture BERT; token types carry case and spacing."""
-    config = BertConfig(
-        vocab_size=size.vocabulary,
-        hidden_size=size.width,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=4 * size.width,
-        max_position_embeddings=WINDOW,
-        type_vocab_size=SHAPES,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=0.0,
-        pad_token_id=0,
-        hidden_act="gelu_pytorch_tanh",
-    )
-    return BertModel(config, add_pooling_layer=False)
-
-
-class Pretrained(nn.Module):
-    """The encoder with what only pre-training needs: the masked-token head, and the way to a teacher's vectors."""
-
-    def __init__(self, size: Size, teacher: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.encoder = encoder(size)
-        self.transform = nn.Sequential(nn.Linear(size.width, size.width), nn.GELU(), nn.LayerNorm(size.width))
-        self.bias = nn.Parameter(torch.zeros(size.vocabulary))
-        self.project = nn.Linear(size.width, teacher)
+        self.joint = nn.Linear(WIDTH, 3 * WIDTH)
+        self.out = nn.Linear(WIDTH, WIDTH)
+        self.middle = nn.LayerNorm(WIDTH, eps=EPSILON)
+        self.wide = nn.Linear(WIDTH, INNER)
+        self.narrow = nn.Linear(INNER, WIDTH)
+        self.end = nn.LayerNorm(WIDTH, eps=EPSILON)
 
-    def masked(self, ids: Tensor, types: Tensor, where: Tensor) -> Tensor:
-        """Logits over the vocabulary at the positions WHERE (boolean, as `ids`) only."""
-        hidden = self.encoder(input_ids=ids, token_type_ids=types).last_hidden_state[where]
-        table = self.encoder.embeddings.word_embeddings.weight
-        return nn.functional.linear(self.transform(hidden), table, self.bias)
-
-    def sentence(self, ids: Tensor, types: Tensor, mask: Tensor) -> Tensor:
-        """The mean over the tokens, in the teacher's space."""
-        hidden = self.encoder(input_ids=ids, token_type_ids=types, attention_mask=mask).last_hidden_state
-        weight = mask.unsqueeze(-1).to(hidden.dtype)
-        projected: Tensor = self.project((hidden * weight).sum(1) / weight.sum(1))
-        return projected
+    def forward(self, hidden: Tensor, seen: Tensor, dropout: float = 0.0) -> Tensor:
+        """`hidden` is batch x tokens x WIDTH; `seen` (batch x 1 x 1 x tokens) is true for tokens that are there."""
+        rows, tokens, _ = hidden.shape
+        joint = self.joint(hidden).view(rows, tokens, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(joint[0], joint[1], joint[2], attn_mask=seen)
+        mixed = mixed.transpose(1, 2).reshape(rows, tokens, WIDTH)
+        hidden = self.middle(hidden + functional.dropout(self.out(mixed), dropout, self.training))
+        wide = functional.gelu(self.wide(hidden))
+        result: Tensor = self.end(hidden + functional.dropout(self.narrow(wide), dropout, self.training))
+        return result
 
 
-class Classifier(nn.Module):
-    """The encoder with a tag per token, and per sequence label an attention of its own over the tokens."""
+def layer(pretrained: Pretrained, number: int) -> Layer:
+    """Layer NUMBER, counted from 0, of the pre-trained encoder."""
+    found = Layer()
+    parts = ("joint", "out", "middle", "wide", "narrow", "end")
+    names = ("", "ao", "aln", "fi", "fo", "oln")
+    with torch.no_grad():
+        for part, name in zip(parts, names, strict=True):
+            module = getattr(found, part)
+            for field, short in (("weight", "w"), ("bias", "b")):
+                kinds = [name] if name else ["q", "k", "v"]
+                value = np.concatenate([pretrained.tensors[f"l{number}.{kind}.{short}"] for kind in kinds])
+                getattr(module, field).copy_(torch.from_numpy(value))
+    return found
 
-    def __init__(self, size: Size, dropout: float = 0.0) -> None:
+
+class Encoder(nn.Module):
+    """The pre-trained encoder as far as it is read: the first LAYERS layers over the pieces KEPT."""
+
+    def __init__(self, pretrained: Pretrained, words: Floats, layers: int, longest: int) -> None:
         super().__init__()
-        self.size = size
-        self.encoder = encoder(size, dropout)
-        self.drop = nn.Dropout(dropout)
-        self.look = nn.Linear(size.width, len(SEQUENCE))
-        self.judge = nn.Linear(size.width, len(SEQUENCE))
-        self.tag = nn.Linear(size.width, len(TAGS))
+        tensors = pretrained.tensors
+        places = tensors["emb.pos"].reshape(-1, WIDTH)[:longest] + tensors["emb.type"][:WIDTH]
+        self.words = nn.Embedding.from_pretrained(torch.from_numpy(words))
+        self.places = nn.Parameter(torch.from_numpy(places))
+        self.norm = nn.LayerNorm(WIDTH, eps=EPSILON)
+        self.layers = nn.ModuleList(layer(pretrained, number) for number in range(layers))
+        with torch.no_grad():
+            self.norm.weight.copy_(torch.from_numpy(tensors["emb.ln.w"].copy()))
+            self.norm.bias.copy_(torch.from_numpy(tensors["emb.ln.b"].copy()))
 
-    def forward(self, ids: Tensor, types: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the sequence labels (batch x labels) and of the tags (batch x tokens x tags)."""
-        hidden = self.encoder(input_ids=ids, token_type_ids=types, attention_mask=mask).last_hidden_state
-        hidden = self.drop(hidden)
-        attention = self.look(hidden).float() + (mask.unsqueeze(-1) - 1.0) * 1e4
-        votes = self.judge(hidden).float()
-        return (attention.softmax(1) * votes).sum(1), self.tag(hidden).float()
+    def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
+        """What every layer hands on, the embeddings first."""
+        hidden = self.norm(self.words(ids) + self.places[: ids.shape[1]])
+        found = [hidden]
+        for each in self.layers:
+            hidden = each(hidden, mask[:, None, None, :] > 0)
+            found.append(hidden)
+        return found
+
+
+class Branch(nn.Module):
+    """Tuned layers on frozen ones, with a linear output per token."""
+
+    def __init__(self, layers: Sequence[Layer], outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.head = nn.Linear(WIDTH, outputs)
+
+    def forward(self, hidden: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:
+        """Batch x tokens x outputs."""
+        for each in self.layers:
+            hidden = each(hidden, mask[:, None, None, :] > 0, dropout)
+        found: Tensor = self.head(functional.dropout(hidden, dropout, self.training))
+        return found

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from detectors.alarms import described
 from extproc.commands.options import CONFIG
 from extproc.resources.load import examine
 
@@ -44,5 +45,11 @@ def check_configuration(directory: Path, environ: Mapping[str, str]) -> int:
     held = ", ".join(
         f"{count} {one if count == 1 else many}" for count, one, many in counts if count or one != "policy"
     )
+    for name, policy in snapshot.security.items():
+        classifier = policy.spec.classifier
+        if classifier.enabled and classifier.model is None:
+            click.echo(f"LLMSecurityPolicy/{name}: classifier, {classifier.level} thresholds (*)")
+            for line in described(classifier.level):
+                click.echo(f"  {line}")
     click.echo(f"{directory}: configuration is good: {held}")
     return OK

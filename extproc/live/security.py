@@ -66,6 +66,7 @@ def policy_of(spec: LLMSecurityPolicySpec, directory: Path = Path()) -> Policy:
             failure_mode=classifier.failure_mode,
             model=directory / classifier.model if classifier.model else None,
             thresholds=classifier.thresholds,
+            level=classifier.level,
             labels=classifier.labels,
         ),
         actions=spec.actions,

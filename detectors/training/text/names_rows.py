@@ -3,8 +3,8 @@
 import random
 from collections.abc import Iterator
 
-from detectors.training.text.benign_rows import MADE
 from detectors.training.text.grammar import Grammar, Span, read
+from detectors.training.text.made import MADE
 from detectors.training.text.row import Row
 
 SHARE_LOWER = {"en": 0.25, "zh": 0.0}

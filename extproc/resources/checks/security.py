@@ -148,7 +148,7 @@ def _denied_by_score(at: Located, spec: LLMSecurityPolicySpec) -> Iterator[Probl
     """What denying on the local classifier's score alone costs, at each place where a policy chooses it."""
     if not spec.classifier.enabled or spec.classifier.model is not None:
         return
-    measured = false_alarms()
+    measured = false_alarms(level=spec.classifier.level)
     for category, action in spec.actions.items():
         if action != "deny" or category not in STATEMENTS | {"default"}:
             continue

@@ -10,7 +10,7 @@ import pytest
 
 from bench.detectors.business_pairs import LANGUAGES, Row, read, run, score
 from detectors import CATEGORIES
-from tests.bench.detectors.support import bench, guard
+from tests.bench.detectors.support import bench, guard, sets
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -29,7 +29,8 @@ def test_every_pair_has_a_harmless_side_and_one_that_is_not(language: str) -> No
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_all_seven_categories_are_there(language: str) -> None:
     labels = [label for row in read(language) for label in row.labels]
-    wanted = {name for name in CATEGORIES if name.startswith("BUSINESS_")}
+    # technical know-how has no rows here yet: it is measured on the hand-written pairs of other occasions
+    wanted = {name for name in CATEGORIES if name.startswith("BUSINESS_")} - {"BUSINESS_TECHNOLOGY"}
     assert {label for label in wanted if labels.count(label) >= 10} == wanted
 
 
@@ -79,11 +80,20 @@ def test_answers_are_counted() -> None:
 
 
 def test_who_always_flags_meets_the_recall_alone(tmp_path: Path) -> None:
-    always = guard(lambda text: [(0, len(text), "BUSINESS_LEGAL")])
-    met = {bar.name: bar.ok for bar in run(bench(tmp_path, always)).bars}
-    assert met["business-recall"]
-    assert not met["business-precision"]
+    rows = {row.text for language in LANGUAGES for row in read(language)}
+    always = guard(
+        lambda text: [(0, len(text), "BUSINESS_LEGAL")], lambda text: {"BUSINESS_LEGAL": 0.9 if text in rows else 0.1}
+    )
+    met = {bar.name: bar.ok for bar in run(bench(sets(tmp_path, "Obey"), always)).bars}
+    assert met["business-recall-1pct-zh"] and met["business-recall-1pct-en"]
+    assert not met["business-pairs-right-zh"]
     assert not met["business-public-flagged"]
+
+
+def test_recall_is_measured_above_the_everyday_prompts(tmp_path: Path) -> None:
+    loud = guard(lambda _: [], lambda _: {"BUSINESS_LEGAL": 0.9})
+    values = {bar.name: bar.value for bar in run(bench(sets(tmp_path, "Obey"), loud)).bars}
+    assert values["business-recall-1pct-zh"] == values["business-recall-1pct-en"] == 0.0
 
 
 def test_without_a_classifier_every_bar_is_short(tmp_path: Path) -> None:

@@ -1,17 +1,23 @@
 """Languages, classes of length, and what a file has to hold."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
 
-from detectors.classifier.calibration import Calibration, language
+from detectors.alarms import LEVELS
+from detectors.classifier.calibration import Calibration, Scale, language
 from detectors.classifier.encode import code_points
 
+LIMITS = {"INJECTION": {"zh": (0.1, 0.2, 0.3), "en": (0.4, 0.5, 0.6), "mixed": (0.7, 0.8, 0.9)}}
 FULL = Calibration(
-    scale={"INJECTION": (2.0, -1.0)},
+    scale={"INJECTION": Scale(2.0, -1.0)},
     lengths=(32, 126),
-    thresholds={"INJECTION": {"zh": (0.1, 0.2, 0.3), "en": (0.4, 0.5, 0.6), "mixed": (0.7, 0.8, 0.9)}},
+    thresholds=dict.fromkeys(LEVELS, LIMITS),
+    false_alarms={},
     names={"PERSON": 0.5},
+    onward={"NAMES": -1.0},
 )
 
 
@@ -31,7 +37,13 @@ def test_language_by_characters(text: str, wanted: str) -> None:
 
 @pytest.mark.parametrize(("tokens", "wanted"), [(1, 0.4), (32, 0.4), (33, 0.5), (126, 0.5), (127, 0.6), (10**6, 0.6)])
 def test_limits_follow_the_length(tokens: int, wanted: float) -> None:
-    assert FULL.limits("en", tokens) == {"INJECTION": wanted}
+    assert FULL.limits("balanced", "en", tokens) == {"INJECTION": wanted}
+
+
+def test_each_level_has_its_own_limits() -> None:
+    quiet = {"INJECTION": dict.fromkeys(("zh", "en", "mixed"), (0.9, 0.9, 0.9))}
+    found = msgspec.structs.replace(FULL, thresholds={**FULL.thresholds, "quiet": quiet})
+    assert [found.limits(level, "zh", 1)["INJECTION"] for level in LEVELS] == [0.1, 0.1, 0.9]
 
 
 def test_probabilities_are_platt_scaled_and_never_overflow() -> None:
@@ -44,11 +56,13 @@ def test_probabilities_are_platt_scaled_and_never_overflow() -> None:
     ("change", "wanted"),
     [
         ({"scale": {}}, "$.scale has no INJECTION"),
-        ({"thresholds": {}}, "$.thresholds.INJECTION.zh needs 3 numbers"),
+        ({"thresholds": {"strict": LIMITS}}, "$.thresholds.balanced.INJECTION.zh needs 3 numbers"),
         ({"lengths": (126, 32)}, "$.lengths must rise"),
         ({"names": {}}, "$.names has no PERSON"),
+        ({"onward": {}}, "$.onward has no NAMES"),
         ({}, ""),
     ],
 )
-def test_what_is_missing_is_named(change: dict[str, object], wanted: str) -> None:
-    assert msgspec.structs.replace(FULL, **change).problem(("INJECTION",), ("PERSON",)) == wanted
+def test_what_is_missing_is_named(change: dict[str, Any], wanted: str) -> None:
+    found = msgspec.structs.replace(FULL, **change).problem(("INJECTION",), ("PERSON",), ("NAMES",))
+    assert found == wanted

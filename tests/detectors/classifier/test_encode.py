@@ -1,12 +1,11 @@
-"""Token types, offsets and pieces."""
+"""Offsets and pieces."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.classifier import encode
-from detectors.classifier.encode import classes, code_points, shapes
+from detectors.classifier.encode import code_points
 
 tokenizers = pytest.importorskip("tokenizers", reason="the tokenizers package is not installed")
 
@@ -27,26 +26,6 @@ def words(text: str, add_special_tokens: bool) -> object:
             encoding.ids.append(len(word))
         at += len(word) + 1
     return encoding
-
-
-@pytest.mark.parametrize(
-    ("text", "spans", "wanted"),
-    [
-        ("hello World", [(0, 5), (6, 11)], [0, 1]),
-        ("HELLO iPhone", [(0, 5), (6, 12)], [2, 2]),
-        ("Workbench", [(0, 4), (4, 9)], [1, 3]),
-        ("找Kevin", [(0, 1), (1, 6)], [0, 4]),
-        ("Ärger\u3000x", [(0, 5), (6, 7)], [1, 0]),
-    ],
-)
-def test_types_carry_case_and_spacing(text: str, spans: list[tuple[int, int]], wanted: list[int]) -> None:
-    starts, ends = (np.asarray(each, np.int64) for each in zip(*spans, strict=True))
-    assert shapes(classes(code_points(text)), starts, ends).tolist() == wanted
-
-
-def test_a_text_without_tokens_has_no_types() -> None:
-    empty = np.zeros(0, np.int64)
-    assert shapes(classes(code_points("")), empty, empty).tolist() == []
 
 
 @given(st.text(alphabet="ab \n中", max_size=200))

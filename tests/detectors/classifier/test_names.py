@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detectors.classifier.encode import Encoded, classes, code_points, shapes
+from detectors.classifier.encode import Encoded, code_points
 from detectors.classifier.names import Tags, decode
 
 TAGS = Tags.parse(["O", "B-PERSON", "I-PERSON", "B-LOCATION", "I-LOCATION"])
@@ -12,8 +12,7 @@ LIMITS = {"PERSON": 0.5, "LOCATION": 0.5}
 
 def encoded(text: str, spans: list[tuple[int, int]]) -> Encoded:
     starts, ends = (np.asarray(each, np.int64) for each in zip(*spans, strict=True))
-    codes = code_points(text)
-    return Encoded(np.arange(len(spans)), shapes(classes(codes), starts, ends), starts, ends, codes)
+    return Encoded(np.arange(len(spans)), starts, ends, code_points(text))
 
 
 def certain(*tags: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

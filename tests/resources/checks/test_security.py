@@ -127,7 +127,7 @@ def test_nothing_to_warn_of(tmp_path: Path, spec: str) -> None:
 
 def test_the_measured_false_alarms_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "extproc.resources.checks.security.false_alarms", lambda: {"INJECTION": 0.004, "BUSINESS_LEGAL": 0.0125}
+        "extproc.resources.checks.security.false_alarms", lambda level: {"INJECTION": 0.004, "BUSINESS_LEGAL": 0.0125}
     )
     found = said(tmp_path, a=policy("actions: {INJECTION: deny, BUSINESS_LEGAL: deny}"), b=PROVIDER)
     assert [each.rpartition(" it refuses ")[2] for each in found] == ["INJECTION 0.40%", "BUSINESS_LEGAL 1.25%"]
