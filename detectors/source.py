@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_QUOTE = re.compile(r'(\\*)"')
+_QUOTE = re.compile(r'(\\+)?"|\\+')
+"""A quote with the backslashes before it; or backslashes alone, so that a run of them is looked at once."""
 _FIRST = re.compile(r"[^\s\\]")
-_TRAILING = re.compile(r"\\+\Z")
 _BARE = re.compile(r'[^\s"\\,:\[\]{}]+')
 _TOKEN = re.compile(rf"(?P<bare>{_BARE.pattern})|{_QUOTE.pattern}")
 _LAST = re.compile(r"\S\s*\Z")
@@ -62,12 +62,13 @@ class Quoting:
             text, self._slashes = self._slashes + text, ""
         at = 0
         for found in _QUOTE.finditer(text):
-            self.begin(text, at, found.start())
-            self._at_quote(len(found[1]))
-            at = found.end()
-        rest = _TRAILING.search(text, at)
-        self.begin(text, at, len(text) if rest is None else rest.start())
-        self._slashes = "" if rest is None else rest[0]
+            if text[found.end() - 1] == '"':
+                self.begin(text, at, found.start())
+                self._at_quote(len(found[1] or ""))
+                at = found.end()
+        end = len(text.rstrip("\\"))
+        self.begin(text, at, end)
+        self._slashes = text[max(at, end) :]
 
     def begin(self, text: str, start: int, end: int) -> None:
         """Tell by its first character whether the innermost text is JSON."""
@@ -107,7 +108,7 @@ def values_in(text: str, start: int, end: int, quoting: Quoting) -> Iterator[Val
     at = part = start
     while at < end:
         quoting.begin(text, at, end)
-        found = (_TOKEN if quoting.at_structure else _QUOTE).search(text, at, end)
+        found = _next(_TOKEN if quoting.at_structure else _QUOTE, text, at, end)
         depth = quoting.depth
         if quoting.at_structure:
             part = end
@@ -131,6 +132,11 @@ def values_in(text: str, start: int, end: int, quoting: Quoting) -> Iterator[Val
             if part < found.start():
                 yield Value(part, found.start(), depth, bare=False)
             part = at
+
+
+def _next(pattern: re.Pattern[str], text: str, at: int, end: int) -> re.Match[str] | None:
+    """The first quote or bare value."""
+    return next((each for each in pattern.finditer(text, at, end) if text[each.end() - 1] != "\\"), None)
 
 
 def quoted(value: str, depth: int) -> str:
@@ -168,7 +174,7 @@ def _bare(text: str, start: int, end: int, limit: int, quoting: Quoting) -> Valu
     if before in ("", "[", ",", ":"):
         found = _BARE.match(text, end)
         return Value(begins, end if found is None else found.end(), quoting.depth, bare=True)
-    quote = _QUOTE.search(text, start, limit)
+    quote = _next(_QUOTE, text, start, limit)
     return Value(start, limit if quote is None else quote.start(), quoting.depth, bare=False)
 
 

@@ -23,6 +23,8 @@ class Ending(StrEnum):
     INVALID_BODY = "invalid_body"
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     BODY_TOO_LARGE = "body_too_large"
+    TOO_MANY_BODIES = "too_many_bodies"
+    """The bodies of all requests together take as much memory as they may."""
     NOT_JSON = "not_json"
     ROUTE_NOT_FOUND = "route_not_found"
     MODEL_NOT_FOUND = "model_not_found"
@@ -68,6 +70,7 @@ REFUSALS: Mapping[Ending, Refusal] = {
     Ending.NOT_JSON: Refusal(415, "invalid_request_error"),
     Ending.UNSUPPORTED_ENCODING: Refusal(415, "invalid_request_error"),
     Ending.BODY_TOO_LARGE: Refusal(413, "invalid_request_error"),
+    Ending.TOO_MANY_BODIES: Refusal(503, "server_error", retry_after=1),
     Ending.ROUTE_NOT_FOUND: Refusal(404, "invalid_request_error"),
     Ending.MODEL_NOT_FOUND: Refusal(404, "invalid_request_error"),
     Ending.KEY_MISSING: Refusal(503, "server_error"),

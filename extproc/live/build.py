@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 import msgspec
 
+from extproc.live.memory import default_body_budget
 from extproc.payload.operations.table import chat_path
 from extproc.pool.pool import Pool
 from extproc.resources.base import HeaderEdits, StringMatch
@@ -58,6 +59,7 @@ def build(
         ),
         identity=Identity(sources, header.lower() if header else None),
         body_limit=gateway.limits.request_body,
+        bodies_limit=gateway.limits.bodies_in_flight or default_body_budget(),
         response_limit=gateway.limits.response_body,
         longest_wait=queueing + max((float(pool.spec.queue.timeout) for pool in snapshot.pools.values()), default=0.0),
         reads_claims=bool(gateway.jwt),

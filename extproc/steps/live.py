@@ -15,6 +15,8 @@ class Live:
     identity: Identity = field(default_factory=Identity)
     body_limit: int = 32 * 2**20
     """Bytes of a request body, decoded."""
+    bodies_limit: int = 1 << 30
+    """Bytes of request bodies that are held at one time, over all requests."""
     response_limit: int = 32 * 2**20
     """Bytes of a JSON answer held for editing."""
     longest_wait: float = 0.0

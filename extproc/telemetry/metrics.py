@@ -56,6 +56,8 @@ class Metrics(Collector):
         self._exchanges: dict[tuple[str, Ending, int], int] = {}
         self._phases: dict[str, Distribution] = {}
         self._in_flight = 0
+        self.body_bytes: Callable[[], int] = int
+        """Bytes of request bodies that are held at this moment."""
         self._endpoints = endpoints
         self._statuses: tuple[EndpointStatus, ...] = ()
         self._pools = pools
@@ -171,6 +173,8 @@ class Metrics(Collector):
             exchanges.add_metric((target, ending.value, f"{hundreds}xx" if hundreds else "none"), count)
         yield exchanges
         yield GaugeMetricFamily("sluice_exchanges_in_flight", "Exchanges that have not ended.", self._in_flight)
+        bodies = "Bytes of request bodies that are held, of all exchanges together."
+        yield GaugeMetricFamily("sluice_body_bytes_in_flight", bodies, self.body_bytes())
         yield from message_families(tuple(self._phases.items()))
         yield from endpoint_families(self._statuses)
         yield from pool_families(self._pool_statuses)

@@ -15,6 +15,28 @@ from extproc.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 
+class BodyBudget:
+    """Bytes of request bodies that all streams together hold. A single body always fits."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def __repr__(self) -> str:
+        return f"<BodyBudget {self.held} bytes>"
+
+    def take(self, size: int, limit: int) -> bool:
+        """Whether there is room for so many bytes more; then they are taken, and to be given back."""
+        if self.held and self.held + size > limit:
+            return False
+        self.held += size
+        return True
+
+    def give(self, size: int) -> None:
+        self.held -= size
+
+
 @dataclass(slots=True)
 class Service:
     """What all streams share. `live` is replaced as a whole when the configuration changes."""
@@ -31,8 +53,12 @@ class Service:
     warned: set[str] = field(default_factory=set)
     """What has been logged once and need not be again."""
 
+    bodies: BodyBudget = field(default_factory=BodyBudget)
     stale_envoy: str = ""
     """What is wrong with an Envoy in front, for whoever asks whether the filter is ready."""
+
+    def __post_init__(self) -> None:
+        self.metrics.body_bytes = lambda: self.bodies.held
 
     def stale(self, envoy: str, own: str) -> None:
         """An Envoy that was rendered from the configuration `envoy` cannot protect a request of the one in force."""

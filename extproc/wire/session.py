@@ -37,11 +37,15 @@ HOLD_SLACK = 5.0
 """Seconds beyond a wait's own time limit before Envoy takes the filter for dead."""
 
 
+_NO_ROOM = "The gateway holds as many bytes of request bodies as it may: try again soon."
+
+
 class Session:
     """State of one stream. `handle` takes each message in turn; `done` says that no further one will come."""
 
     __slots__ = (
         "__weakref__",
+        "_body_bytes",
         "_course",
         "_envoy",
         "_exchange",
@@ -72,6 +76,7 @@ class Session:
         self._has_body = True
         self._has_trailers = False
         self._pieces = Pieces()
+        self._body_bytes = 0  # taken of the budget of all streams
         self.waiting: Wait | None = None
         """What the exchange waits for; `resume` is due when it is over."""
         self._course: Waiting[Replies] | None = None
@@ -169,6 +174,9 @@ class Session:
             return self._answer(opened)
         if (too_large := refuse_announced(head, self._live.body_limit)) is not None:
             return self._answer(too_large)
+        announced = head.headers.get("content-length", b"")
+        if self._has_body and announced.isdigit() and not self._hold_body(int(announced)):
+            return self._answer(refuse(Ending.TOO_MANY_BODIES, _NO_ROOM))
         self._request = Request(
             head, *opened, body_limit=self._live.body_limit, now=record.started, expect=self._service.expect
         )
@@ -202,8 +210,23 @@ class Session:
         self._exchange.request_body()
         if self._request is None:
             raise UnexpectedEventError("a request body without its headers")
+        if not self._hold_body(self._pieces.size):
+            self._pieces.take()
+            return self._answer(refuse(Ending.TOO_MANY_BODIES, _NO_ROOM))
         self._request.raw = self._pieces.take()
         return self._begin(self._decide())
+
+    def _hold_body(self, size: int) -> bool:
+        """Takes what a body needs of the budget of all streams, beyond what was taken before; False: there is none."""
+        more = size - self._body_bytes
+        if more > 0 and not self._service.bodies.take(more, self._live.bodies_limit):
+            return False
+        self._body_bytes += max(0, more)
+        return True
+
+    def _drop_body(self) -> None:
+        self._service.bodies.give(self._body_bytes)
+        self._body_bytes = 0
 
     def _decide(self) -> Waiting[Replies]:
         request = self._request
@@ -218,6 +241,7 @@ class Session:
         self._exchange.decided(decision)
         raw = request.raw
         request.forget_body()
+        self._drop_body()
         return self._framing.decided(decision, raw, with_body=self._has_body, trailers=self._has_trailers)
 
     def _answer(self, answer: LocalReply) -> Replies:
@@ -307,6 +331,7 @@ class Session:
         if self._settled:
             return
         self._settled = True
+        self._drop_body()
         settle(self._service, self._record, self._exchange, self._request)
 
     _HANDLERS: ClassVar[dict[str, Callable[[Session, Any], Replies]]] = {

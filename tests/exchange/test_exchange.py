@@ -248,3 +248,22 @@ def test_every_refusal_has_its_http_form() -> None:
     assert error_body(Ending.NOT_JSON, 'a "quote"', param="x") == (
         b'{"error":{"message":"a \\"quote\\"","type":"invalid_request_error","code":"not_json","param":"x"}}'
     )
+
+
+class _Denied:
+    text, denied = "", True
+
+    def feed(self, _text: str, *, end: bool) -> _Denied:
+        return self
+
+
+def test_a_client_that_has_read_a_denied_answer_is_not_gone() -> None:
+    exchange = Exchange(1000)
+    exchange.request_headers(end=False)
+    exchange.request_body()
+    exchange.decided(Decision({}, plan=ResponsePlan(open_filter=lambda _channel: _Denied(), refusal="no")))
+    exchange.response_headers(SSE, end=False)
+    reply = exchange.response_body(FRAME, end=False, now=0.0)
+    assert reply.body is not None and b"content_filter" in reply.body
+    exchange.closed()
+    assert exchange.ending is Ending.ANSWER_DENIED

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import grpc
 import pytest
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProcessorStub
 
 from extproc.accounting.record import ExchangeRecord
@@ -185,3 +187,29 @@ def test_a_request_on_its_way_holds_no_body(bed: Bed) -> None:
     assert request is not None
     assert (request.raw, request.body, request.document, request.new_body) == (b"", b"", None, None)
     session.close()
+
+
+def test_bodies_of_all_requests_share_one_budget() -> None:
+    bed = Bed(SaturationLimits())
+    bed.service.live = replace(bed.service.live, bodies_limit=100)
+    first, second = Session(bed.service), Session(bed.service)
+    first.handle(request_headers({"content-length": "90"}).SerializeToString())
+    (refused,) = second.handle(request_headers({"content-length": "20"}).SerializeToString())
+    answer = ProcessingResponse.FromString(refused).immediate_response
+    sent = {each.header.key: each.header.raw_value for each in answer.headers.set_headers}
+    assert (answer.status.code, sent["x-sluice-reason"], sent["retry-after"]) == (503, b"too_many_bodies", b"1")
+    unknown = Session(bed.service)
+    unknown.handle(request_headers().SerializeToString())
+    (refused,) = unknown.handle(request_body(CHAT).SerializeToString())
+    assert ProcessingResponse.FromString(refused).immediate_response.status.code == 503
+    assert bed.service.bodies.held == 90
+    for each in (first, second, unknown):
+        each.close()
+    assert bed.service.bodies.held == 0
+    alone = Session(bed.service)
+    alone.handle(request_headers({"content-length": "5000"}).SerializeToString())
+    assert bed.service.bodies.held == 5000, "one body fits, however small the budget"
+    alone.handle(request_body(CHAT).SerializeToString())
+    assert bed.service.bodies.held == 0, "a request on its way holds nothing"
+    alone.close()
+    assert bed.service.bodies.held == 0

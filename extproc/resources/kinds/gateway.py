@@ -63,6 +63,9 @@ class Limits(Spec, frozen=True, kw_only=True):
     """Larger request bodies, and compressed ones that decode to more, get 413."""
     response_body: Size = Size(32 * 2**20)
     """A JSON answer that has to be edited is held up to this size; a larger one passes unedited."""
+    bodies_in_flight: Size | None = None
+    """Bytes of request bodies that are held at one time, over all requests; beyond it 503. Absent: a sixteenth of the
+    memory, at least 64 MiB and at most 4 GiB."""
     message_timeout: Duration = Duration(5)
     """How long Envoy waits for the filter before a request counts as unprocessed."""
     drain_timeout: Duration = Duration(30)
