@@ -9,7 +9,7 @@ from aiohttp import web
 
 from extproc.admin.replies import error, json
 from extproc.scheduling.ramp import Command
-from extproc.scheduling.report import PolicyState
+from extproc.scheduling.status import PolicyState
 from extproc.steps.explain import Explained, WrittenRequest
 
 PAGES = {

@@ -22,8 +22,8 @@ from extproc.live.inspect import explain_offline
 from extproc.resources.load import load
 from extproc.resources.problems import ConfigurationError
 from extproc.resources.secrets import SecretStore
-from extproc.scheduling.report import Explanation, FlowState, PolicyState
 from extproc.scheduling.state.claims import Level
+from extproc.scheduling.status import Explanation, FlowState, PolicyState
 from extproc.steps.explain import Explained, WrittenRequest
 
 OK, REFUSED, FAULT = 0, 1, 2

@@ -27,6 +27,7 @@ from extproc.scheduling.policy import Policies
 from extproc.scheduling.ramp import Command
 from extproc.scheduling.shortest import Shortest, Shortness
 from extproc.scheduling.state.memory import MemoryStore
+from extproc.scheduling.status import Explanation, PolicyState
 from extproc.telemetry.flow import FlowStatus
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class FlowControl:
         at = min((live_flow.flow.next_event() for live_flow in live_flows), default=math.inf)
         self._arm(min(at, self._observe_at), now)
 
-    async def states(self) -> list[report.PolicyState]:
+    async def states(self) -> list[PolicyState]:
         """Every policy in force, for people; of a remote store as it is now."""
         live_flow = self._live_flow
         if live_flow is None:
@@ -163,7 +164,7 @@ class FlowControl:
             await live_flow.store.look(live_flow.flow, self.clock())
         return report.state(live_flow.flow, self.clock())
 
-    async def explain(self, job: Job) -> list[report.Explanation]:
+    async def explain(self, job: Job) -> list[Explanation]:
         """What every policy would do with a request that came now."""
         live_flow = self._live_flow
         if live_flow is None:

@@ -16,7 +16,7 @@ from extproc.pool.pool import Pool
 from extproc.resources.secrets import SecretStore
 from extproc.resources.snapshot import Snapshot
 from extproc.scheduling.ramp import Command
-from extproc.scheduling.report import PolicyState
+from extproc.scheduling.status import PolicyState
 from extproc.steps.explain import Expect, Explained, WrittenRequest, explained
 from extproc.steps.live import Live
 

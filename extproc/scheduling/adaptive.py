@@ -14,11 +14,16 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from extproc.scheduling.fair import Order
-from extproc.scheduling.line import Line, Waiter
+from extproc.scheduling.job import Job
+from extproc.scheduling.line import Line, Standing, Waiter
 from extproc.scheduling.outcome import Kind
 from extproc.scheduling.policy import AverageLatencyScheduling
 from extproc.scheduling.state.bucket import SLACK
+from extproc.scheduling.state.claims import Short, Store
+from extproc.scheduling.status import PolicyState, Subject
 from extproc.scheduling.window import WindowSum
 
 _LEAST_SAMPLES = 5
@@ -177,6 +182,23 @@ class AdaptiveLine(Line[Waiter]):
         if self.loop.open or rate <= 0:
             return 0.0
         return max(0.0, (min(cost, rate * _BURST) - self._fill(now) - SLACK) / rate)
+
+    def status(self, store: Store, now: float) -> PolicyState:
+        found = self.loop.signal(now)
+        return msgspec.structs.replace(
+            super().status(store, now),
+            multiplier=self.loop.multiplier,
+            overloaded=self.loop.overloaded,
+            signal=found[0] if found is not None else None,
+            setpoint=found[1] if found is not None else None,
+        )
+
+    def subject(self, _job: Job | None) -> Subject | None:
+        return None
+
+    def _held(self, _store: Store, _job: Job, standing: Standing, now: float) -> tuple[bool, float, Short | None]:
+        ready = self.wait(standing.cost, now)
+        return ready > 0, ready, None
 
     def tick(self, now: float) -> bool:
         """Whether the multiplier has moved; then the head may try again."""

@@ -13,9 +13,10 @@ import msgspec
 
 from extproc.scheduling.job import Job
 from extproc.scheduling.labels import compile_match
-from extproc.scheduling.outcome import Tally
+from extproc.scheduling.outcome import Kind, Tally
 from extproc.scheduling.policy import Caching
-from extproc.scheduling.state.claims import CacheBounds, Lookup
+from extproc.scheduling.state.claims import CacheBounds, Lookup, Store
+from extproc.scheduling.status import Explanation, PolicyState, Says, Subject
 
 Leader = TypeVar("Leader")
 Follower = TypeVar("Follower")
@@ -101,6 +102,8 @@ def _plain_block(block: Any, safe_tools: tuple[str, ...]) -> bool:
 class AnswerCache:
     """One CachingPolicy: scope, bounds, and the identical requests in flight here."""
 
+    kind: Kind = "cache"
+
     def __init__(self, policy: Caching) -> None:
         self.policy = policy
         self.match = compile_match(policy.match)
@@ -110,6 +113,30 @@ class AnswerCache:
 
     def __repr__(self) -> str:
         return f"<AnswerCache {self.policy.name} {len(self.flights)} in flight {self.tally!r}>"
+
+    def status(self, store: Store, _now: float) -> PolicyState:
+        entries, size = store.cached(self.policy.name)
+        return PolicyState(
+            name=self.policy.name,
+            kind=self.kind,
+            dry_run=self.policy.dry_run,
+            counts=self.tally.counts(),
+            entries=entries,
+            bytes=size,
+            joined=sum(len(flight.followers) for flight in self.flights.values()),
+        )
+
+    def explain(self, store: Store, job: Job, now: float) -> Explanation:
+        says: Says = "bypass"
+        if job.cache_key:
+            lookup = self.lookup(job)
+            found = store.look_up(lookup, now)
+            says = "hit" if found is not None else "join" if lookup.key in self.flights else "miss"
+        return Explanation(policy=self.policy.name, kind=self.kind, says=says, dry_run=self.policy.dry_run)
+
+    def subject(self, job: Job | None) -> Subject | None:
+        looks = job is not None and bool(job.cache_key) and self.match(job.labels)
+        return Subject(lookups=(self.lookup(job),) if job is not None and looks else ())
 
     def lookup(self, job: Job) -> Lookup:
         """Where the job's answer would be. Scope values are part of the key, so tenants never share by accident."""

@@ -9,7 +9,8 @@ from extproc.scheduling.job import Job
 from extproc.scheduling.labels import clip, compile_match
 from extproc.scheduling.outcome import Kind, Reason, Refused, Tally
 from extproc.scheduling.policy import ConcurrencyLimiting, RateLimiting
-from extproc.scheduling.state.claims import BucketClaim, Claim, Short, SlotClaim, never
+from extproc.scheduling.state.claims import BucketClaim, Claim, Short, SlotClaim, Store, never
+from extproc.scheduling.status import MOST_ROWS, Explanation, PolicyState, Subject
 
 Config = TypeVar("Config", RateLimiting, ConcurrencyLimiting)
 
@@ -34,6 +35,38 @@ class Limit(Generic[Config]):
 
     def claim(self, job: Job) -> Claim:
         raise NotImplementedError
+
+    @property
+    def slots(self) -> int:
+        """Most requests at one time; -1: they are not counted."""
+        return -1
+
+    def status(self, store: Store, now: float) -> PolicyState:
+        return PolicyState(
+            name=self.policy.name,
+            kind=self.kind,
+            dry_run=self.policy.dry_run,
+            counts=self.tally.counts(),
+            levels=store.levels(self.policy.name, MOST_ROWS, now),
+        )
+
+    def explain(self, store: Store, job: Job, now: float) -> Explanation:
+        claim = self.claim(job)
+        short = store.peek(claim, now)
+        refused = self.refusal(short, now) if short is not None else None
+        return Explanation(
+            policy=self.policy.name,
+            kind=self.kind,
+            says="pass" if refused is None else "refuse",
+            dry_run=self.policy.dry_run,
+            seconds=refused.retry_after if refused is not None else None,
+            cost=claim.amount if isinstance(claim, BucketClaim) else 1,
+            detail=refused.reason if refused is not None else "",
+        )
+
+    def subject(self, job: Job | None) -> Subject | None:
+        matched = job is not None and self.match(job.labels)
+        return Subject(slots=self.slots, claims=(self.claim(job),) if job is not None and matched else ())
 
     def refusal(self, short: Short, now: float) -> Refused:
         return Refused(
@@ -70,6 +103,10 @@ class ConcurrencyLimit(Limit[ConcurrencyLimiting]):
 
     kind: Kind = "concurrency"
     reason: Reason = "too_many_in_flight"
+
+    @property
+    def slots(self) -> int:
+        return self.policy.max_concurrency
 
     def claim(self, job: Job) -> SlotClaim:
         policy = self.policy

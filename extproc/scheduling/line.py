@@ -12,7 +12,8 @@ from extproc.scheduling.job import Job, Reserve, Unit
 from extproc.scheduling.labels import Match, clip, compile_match
 from extproc.scheduling.outcome import Kind, Reason, Refused, Tally
 from extproc.scheduling.policy import AverageLatencyScheduling, ConcurrencyScheduling, QuotaScheduling
-from extproc.scheduling.state.claims import Claim, Short
+from extproc.scheduling.state.claims import Claim, Short, Store, never
+from extproc.scheduling.status import MOST_ROWS, Explanation, FlowState, PolicyState, Says, Subject
 from extproc.scheduling.workloads import Workload, matcher_conditions
 
 Waiter = TypeVar("Waiter")
@@ -69,6 +70,63 @@ class Line(Generic[Waiter]):
     def claim(self, job: Job) -> Claim:
         """What the job needs from the store. Not asked of a local line."""
         raise NotImplementedError
+
+    @property
+    def slots(self) -> int:
+        """Most requests at one time; -1: they are not counted."""
+        return -1
+
+    def served(self, cost: float, now: float) -> None:
+        """A request of this cost has come to its end."""
+
+    def status(self, store: Store, now: float) -> PolicyState:
+        rows = self.queue.flows(MOST_ROWS)
+        return PolicyState(
+            name=self.policy.name,
+            kind=self.kind,
+            dry_run=self.policy.dry_run,
+            counts=self.tally.counts(),
+            levels=store.levels(self.policy.name, MOST_ROWS, now),
+            waiting=self.queue.waiting,
+            flows=[FlowState(key[0], key[1], priority, waiting, cost) for key, priority, waiting, cost in rows],
+        )
+
+    def explain(self, store: Store, job: Job, now: float) -> Explanation:
+        standing, queue = self.standing(job), self.queue
+        says: Says = "pass"
+        detail, seconds, position = "", None, None
+        held, ready, short = self._held(store, job, standing, now)
+        if short is not None and never(short):
+            says, detail = "refuse", "exceeds_quota"
+        elif (held or queue.waiting) and queue.waiting >= queue.max_size and queue.victim(standing.priority) is None:
+            says, detail = "refuse", "queue_full"
+        elif held or queue.waiting:
+            says = "wait"
+        if says != "pass" and detail != "exceeds_quota":
+            wait = self.expected_wait(standing, now)
+            seconds = max(ready, wait) if wait is not None else ready or None
+            position = queue.ahead(standing.flow, standing.priority)[0] + 1
+        return Explanation(
+            policy=self.policy.name,
+            kind=self.kind,
+            says=says,
+            dry_run=self.policy.dry_run,
+            seconds=seconds,
+            position=position,
+            workload=standing.flow[0],
+            priority=standing.priority,
+            cost=standing.cost,
+            detail=detail,
+        )
+
+    def subject(self, job: Job | None) -> Subject | None:
+        matched = job is not None and self.match(job.labels)
+        return Subject(slots=self.slots, claims=(self.claim(job),) if job is not None and matched else ())
+
+    def _held(self, store: Store, job: Job, standing: Standing, now: float) -> tuple[bool, float, Short | None]:
+        """Whether a newcomer would be held up, for how many seconds at least, and which claim is short."""
+        short = store.peek(self.claim(job), now)
+        return short is not None, short.at - now if short is not None and not math.isinf(short.at) else 0.0, short
 
     def rate(self, now: float) -> float:
         """Cost served in a second, as far as it is known; 0: unknown."""

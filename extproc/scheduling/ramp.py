@@ -15,8 +15,10 @@ import xxhash
 
 from extproc.scheduling.job import Job
 from extproc.scheduling.labels import compile_match
-from extproc.scheduling.outcome import Refused, Tally
+from extproc.scheduling.outcome import Kind, Refused, Tally
 from extproc.scheduling.policy import Criterion, LoadRamping
+from extproc.scheduling.state.claims import Store
+from extproc.scheduling.status import Explanation, PolicyState, Subject
 from extproc.scheduling.window import WindowSum
 
 Command = Literal["auto", "forward", "backward", "hold", "reset"]
@@ -38,7 +40,9 @@ class RampState(msgspec.Struct, frozen=True):
 
 
 class Ramp:
-    """One LoadRampingPolicy."""
+    """One LoadRampingPolicy. It keeps nothing in the store."""
+
+    kind: Kind = "ramp"
 
     def __init__(self, policy: LoadRamping, now: float) -> None:
         self.policy = policy
@@ -70,6 +74,31 @@ class Ramp:
         who = job.labels.get(label) or job.id if label else job.id
         drawn = xxhash.xxh3_64_intdigest(f"{self.policy.name}\0{who}".encode("utf-8", "surrogatepass")) % _FINE
         return drawn < self.percentage(now) / 100 * _FINE
+
+    def status(self, _store: Store, now: float) -> PolicyState:
+        return PolicyState(
+            name=self.policy.name,
+            kind=self.kind,
+            dry_run=self.policy.dry_run,
+            counts=self.tally.counts(),
+            percentage=self.percentage(now),
+            step=self.step(now),
+            command=self.state.command,
+            direction=self.state.direction,
+        )
+
+    def explain(self, _store: Store, job: Job, now: float) -> Explanation:
+        accepts, share = self.accepts(job, now), f"{self.percentage(now):.1f} % are let through"
+        return Explanation(
+            policy=self.policy.name,
+            kind=self.kind,
+            says="pass" if accepts else "refuse",
+            dry_run=self.policy.dry_run,
+            detail=share if accepts else f"ramped_out; {share}",
+        )
+
+    def subject(self, _job: Job | None) -> Subject | None:
+        return None
 
     def refusal(self) -> Refused:
         return Refused(

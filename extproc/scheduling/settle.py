@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from extproc.scheduling.job import spent_tokens
-from extproc.scheduling.slots import SlotLine
 from extproc.scheduling.state.claims import BucketClaim, Return, Store
 from extproc.scheduling.ticket import End, Ticket
 
@@ -38,8 +37,7 @@ def settle_claims(ticket: Ticket, end: End, tokens: AbstractSet[str], store: Sto
         if standing.estimated:
             line.queue.correct(standing.flow, standing.priority, spent - standing.cost)
     for line, standing in zip(ticket.lines[: ticket.stage], ticket.standings, strict=False):
-        if isinstance(line, SlotLine):
-            line.served(standing.cost, now)
+        line.served(standing.cost, now)
 
 
 def settle_signals(ticket: Ticket, end: End, now: float) -> None:

@@ -29,6 +29,10 @@ class SlotLine(Line[Waiter]):
             config.name, "", job.id, config.max_concurrency, config.max_inflight_duration, dry=config.dry_run
         )
 
+    @property
+    def slots(self) -> int:
+        return self._config.max_concurrency
+
     def served(self, cost: float, now: float) -> None:
         """A request of this cost has given its slot back."""
         self._served.add(cost, now)

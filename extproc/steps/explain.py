@@ -12,7 +12,7 @@ from extproc.prediction.features import Features
 from extproc.prediction.predictor import LengthPrediction, LengthPredictor
 from extproc.scheduling.job import Job
 from extproc.scheduling.outcome import Refused
-from extproc.scheduling.report import Explanation
+from extproc.scheduling.status import Explanation
 from extproc.scheduling.ticket import Outcome, Prepared
 from extproc.steps.admission import RequestFlow
 from extproc.steps.admit import admit

@@ -9,7 +9,7 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from extproc.accounting.record import ExchangeRecord
-from extproc.scheduling.report import PolicyState
+from extproc.scheduling.status import PolicyState
 from extproc.telemetry.exposition import histogram_family
 from extproc.telemetry.series import Distribution
 

@@ -10,7 +10,7 @@ from aiohttp import ClientSession
 
 from extproc.admin.server import AdminServer, AdminView
 from extproc.scheduling.ramp import Command
-from extproc.scheduling.report import PolicyState
+from extproc.scheduling.status import PolicyState
 from extproc.steps.explain import Explained, WrittenRequest
 from extproc.telemetry.endpoints import EndpointStatus
 from extproc.telemetry.exposition import Exposition

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from extproc.commands.main import main
 from extproc.commands.policies import QuestionError, explanation, policies_table, read_request
-from extproc.scheduling.report import Explanation, FlowState, PolicyState
 from extproc.scheduling.state.claims import Level
+from extproc.scheduling.status import Explanation, FlowState, PolicyState
 from extproc.steps.explain import Explained, WrittenRequest
 from tests.resources.manifests import PROVIDER, write
 

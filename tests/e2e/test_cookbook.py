@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import yaml
 
-from extproc.scheduling.report import PolicyState
+from extproc.scheduling.status import PolicyState
 from tests.support.chat import Chat, chat
 from tests.support.documents import PAGES
 from tests.support.far_side import FarSide

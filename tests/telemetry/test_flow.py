@@ -5,8 +5,8 @@ from __future__ import annotations
 from extproc.accounting.record import ExchangeRecord
 from extproc.exchange.endings import Ending
 from extproc.payload.usage import Usage
-from extproc.scheduling.report import PolicyState
 from extproc.scheduling.state.claims import Level
+from extproc.scheduling.status import PolicyState
 from extproc.telemetry.flow import FlowStatus, PredictorStatus, SharedStatus
 from extproc.telemetry.metrics import Metrics
 
