@@ -104,7 +104,7 @@ async def test_why_a_request_would_be_refused(client: ClientSession) -> None:
     ramp, rate = found["policies"]
     assert (found["route"], found["target"]) == ("r/0", "provider/p")
     assert found["labels"]["http.request.header.user"] == "alice"
-    assert (ramp["says"], ramp["detail"]) == ("refuse", "0.0 % are let through")
+    assert (ramp["says"], ramp["detail"]) == ("refuse", "ramped_out; 0.0 % are let through")
     assert (rate["says"], rate["cost"]) == ("pass", 1.0)
     assert [each.get("counts", {}) for each in await state(client)] == [{}, {}]
 
