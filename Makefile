@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup redis run test lint type bench bench-pool bench-scrape bench-detectors bench-guard bench-flow bench-house proto render clean
+.PHONY: help setup redis run test test-slow lint type bench bench-pool bench-scrape bench-detectors bench-guard bench-flow bench-house proto render clean
 
 help:            ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +27,13 @@ redis:           ## Install Debian's redis-server, which tests of shared state u
 run: setup       ## Start the quickstart gateway on http://127.0.0.1:10000 and send it a few requests
 	@$(BIN)/python -m bench.quickstart
 
-test: setup      ## Run the tests, on a real Envoy where it matters; exhaustive ones are run by .ci/run
+test: setup      ## Run the tests, on a real Envoy where it matters
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-slow: setup ## The exhaustive tests, faults where Envoy counts tokens, and end to end on the gRPC library
+	@$(BIN)/python -m pytest -m slow
+	@SLUICE_TEST_USAGE=envoy $(BIN)/python -m pytest tests/e2e/test_failures.py tests/e2e/test_guard_failures.py tests/e2e/test_bad_answers.py
+	@SLUICE_TRANSPORT=grpcio $(BIN)/python -m pytest tests/e2e
 
 lint: setup      ## Style, unused code, direction of imports
 	@$(BIN)/ruff check .
