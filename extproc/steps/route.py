@@ -43,7 +43,7 @@ def route(request: Request) -> LocalReply | None:
                 return refuse(Ending.NOT_JSON, f"Route {rule.name!r} takes JSON bodies only.")
             request.rule = rule
             request.backend = rule.next_backend()
-            return _unprotected(request, request.backend)
+            return _unprotected(request, request.backend) or _closed(head, rule, request.backend)
     if request.requested_model:
         return refuse(
             Ending.MODEL_NOT_FOUND,

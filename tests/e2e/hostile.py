@@ -98,7 +98,10 @@ def stage(far_side: FarSide, gateways: Gateways) -> Iterator[Stage]:
     gateway = gateways.start(
         pool("gpus", [engine.address]),
         *(_provider(host) for host in hosts),
-        *(route(host, host, {"backendRefs": [{"providerHost": host}], **_EXTRA.get(host, {})}) for host in hosts),
+        *(
+            route(host, host, {"backendRefs": [{"providerHost": host}], **_ANY_PATH, **_EXTRA.get(host, {})})
+            for host in hosts
+        ),
         route("gpus", GPUS, to_pool),
         route("models", MODELS, {"matches": [{"model": {"exact": "qwen3-8b"}}], **to_pool}),
         route("headers", HEADERS, {"matches": [{"headers": {"x-tier": {"exact": "gold"}}}], **to_pool}),
@@ -112,6 +115,8 @@ def stage(far_side: FarSide, gateways: Gateways) -> Iterator[Stage]:
     found.check_unharmed()
 
 
+_ANY_PATH: dict[str, Any] = {"matches": [{"path": {"prefix": "/"}}]}
+"""The key of the provider is lent for whatever is asked."""
 _EXTRA = {NAMED: {"responseModel": "requested"}}
 
 

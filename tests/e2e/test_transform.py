@@ -27,7 +27,7 @@ ROUTES = [
     rule("fill.test", "fill"),
     rule("override.test", "override"),
     rule("streaming.test", "streaming"),
-    rule("untouched.test"),
+    rule("untouched.test", matches=[{"path": {"prefix": "/"}}]),
     rule("renamed.test", "renamed"),
     rule("prompt.test", systemPrompt={"prepend": "Be brief.", "append": "说中文。"}),
     rule(

@@ -247,7 +247,8 @@ def test_a_form_as_curl_sends_it_is_json_after_all() -> None:
 
 
 def test_files_pass_untouched_where_the_rule_allows_it() -> None:
-    decision = decided(rule(pass_non_json=True), body=b"\xff\xfb", content_type="audio/mpeg", path="/v1/audio")
+    named = rule(pass_non_json=True, matches=(Match(path=matching.prefix("/v1/audio")),))
+    decision = decided(named, body=b"\xff\xfb", content_type="audio/mpeg", path="/v1/audio")
     assert decision.body is None
     assert dict(decision.set_headers)["authorization"] == b"Bearer K"
 
@@ -313,7 +314,8 @@ def test_the_list_of_models_is_the_hosts() -> None:
 
 
 def test_a_get_without_a_body_goes_on() -> None:
-    assert decided(rule(), method="GET", path="/v1/batches", body=b"").body is None
+    named = rule(matches=(Match(path=matching.exact("/v1/batches")),))
+    assert decided(named, method="GET", path="/v1/batches", body=b"").body is None
 
 
 def test_hosts_are_found_exactly_then_by_suffix_then_by_default() -> None:
@@ -341,3 +343,22 @@ def test_a_bare_post_is_a_chat_also_for_a_pool_and_a_provider_without_a_path() -
 def test_a_configured_stream_is_not_written_into_embeddings() -> None:
     body = sent(rule(backend(model="ours", stream=False)), path="/v1/embeddings", body={"input": "x"})
     assert body == {"input": "x", "model": "ours"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/v1/files", (403, "operation_not_open")),
+        ("DELETE", "/v1/responses/resp_1", (403, "operation_not_open")),
+        ("POST", "/v1/organization/projects", (403, "operation_not_open")),
+        ("DELETE", "/v1/chat/completions", (405, "method_not_allowed")),
+        ("POST", "/v1/models", (405, "method_not_allowed")),
+    ],
+)
+def test_a_providers_key_is_lent_for_inference_only(method: str, path: str, expected: tuple[int, str]) -> None:
+    asked: dict[str, Any] = {"method": method, "path": path, "body": b"" if method != "POST" else CHAT}
+    assert refused(rule(), **asked) == expected
+    named = RouteRule("r/0", (OURS,), matches=(Match(path=matching.prefix("/v1/")),))
+    assert isinstance(outcome(named, **asked), Decision)
+    keyless = rule(backend(key=None, key_header=None))
+    assert isinstance(outcome(keyless, **asked), Decision)
