@@ -188,6 +188,7 @@ def stated_in(body: bytes) -> Stated | None:
             pass
     if b"\n{" not in masked:
         return None
+    found = None
     for line in masked.split(b"\n"):
         if _MAY_STATE.search(line):
             try:

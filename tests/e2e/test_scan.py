@@ -181,7 +181,7 @@ class TestPolicies:
         assert said in told.err
         assert "Traceback" not in told.err
 
-    @pytest.mark.parametrize(("count", "said"), [(0, "no manifest"), (2, "found 2")])
+    @pytest.mark.parametrize(("count", "said"), [(0, "the file is empty"), (2, "found 2")])
     def test_one_policy_is_expected(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, said: str
     ) -> None:

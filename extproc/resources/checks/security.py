@@ -63,14 +63,14 @@ def check_security(scope: Scope) -> Iterator[Problem]:
                 yield at.warning(("spec", "judge"), f"the judge is never asked: {said}")
         header = spec.masking.conversation_header
         gateway = scope.snapshot.gateway.spec
-        if header is not None and not (gateway.sources or gateway.jwt):
+        if header is not None and (said := bad_header(header)):
+            yield at.error(("spec", "masking", "conversationHeader"), said)
+        elif header is not None and not (gateway.sources or gateway.jwt):
             yield at.warning(
                 ("spec", "masking", "conversationHeader"),
                 "no caller is known: conversations are kept only for those who send a credential of their own",
                 "add `sources` or `jwt` to the Gateway",
             )
-        if header is not None and (said := bad_header(header)):
-            yield at.error(("spec", "masking", "conversationHeader"), said)
 
 
 def _targets(scope: Scope, at: Located, targets: SecurityTargets) -> Iterator[Problem]:
